@@ -1,0 +1,80 @@
+"""Vitrail trains, compares, explains and ships Vision Transformers on your own images.
+
+import vitrail
+run = vitrail.train("digits")
+run.evaluate()["test"]["accuracy"]
+vitrail.load(run.path).predict("seven.png").label
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitrail.api import Run, create_model, evaluate, load, predict, train
+    from vitrail.classifier import Classifier
+    from vitrail.config import RunConfig
+    from vitrail.errors import (
+        CheckpointError,
+        ConfigError,
+        DataError,
+        ExportError,
+        Interrupted,
+        TrainingError,
+        VitrailError,
+    )
+    from vitrail.predictions import Prediction
+
+# `import vitrail` costs nothing: a name's module is imported when the name is first asked for.
+_MODULES = {
+    "CheckpointError": "vitrail.errors",
+    "Classifier": "vitrail.classifier",
+    "ConfigError": "vitrail.errors",
+    "DataError": "vitrail.errors",
+    "ExportError": "vitrail.errors",
+    "Interrupted": "vitrail.errors",
+    "Prediction": "vitrail.predictions",
+    "Run": "vitrail.api",
+    "RunConfig": "vitrail.config",
+    "TrainingError": "vitrail.errors",
+    "VitrailError": "vitrail.errors",
+    "create_model": "vitrail.api",
+    "evaluate": "vitrail.api",
+    "load": "vitrail.api",
+    "predict": "vitrail.api",
+    "train": "vitrail.api",
+}
+
+__all__ = [
+    "CheckpointError",
+    "Classifier",
+    "ConfigError",
+    "DataError",
+    "ExportError",
+    "Interrupted",
+    "Prediction",
+    "Run",
+    "RunConfig",
+    "TrainingError",
+    "VitrailError",
+    "create_model",
+    "evaluate",
+    "load",
+    "predict",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vitrail")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

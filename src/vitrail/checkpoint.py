@@ -1,0 +1,130 @@
+"""The model's files, model.safetensors and model.json, written so that a crash leaves the old or the new one whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from vitrail.data.preprocess import Preprocess
+from vitrail.errors import CheckpointError
+from vitrail.models import build_model
+from vitrail.models.vit import ViTConfig
+
+FORMAT_VERSION = 1
+
+
+class ModelCard(BaseModel):
+    """What model.json holds: all that is needed beside the weights to use a model, and where it came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    format_version: int = FORMAT_VERSION
+    model_name: str
+    model: ViTConfig
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    temperature: float = 1.0
+    reject_threshold: float | None = None
+    provenance: dict[str, Any] = {}
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that a crash at any moment leaves the old one or the new one: new file, fsync, rename.
+
+    Text becomes UTF-8. Raises CheckpointError saying what the system said (no space, no permission); the old file,
+    if there was one, is then untouched.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise CheckpointError(f"{path} could not be written: {error.strerror or error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; Windows has no way to open a folder for that, and needs none."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> bytes:
+    """Write named tensors as safetensors, atomically; gives the bytes written, for a checksum."""
+    content = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    write_atomically(path, content)
+    return content
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU. Raises CheckpointError if it is missing or damaged."""
+    try:
+        return load_tensors(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path} could not be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def save_model(folder: Path, weights: dict[str, Tensor], card: ModelCard) -> None:
+    """Write model.safetensors and model.json into `folder`. Raises CheckpointError if the disk refuses."""
+    write_tensors(folder / "model.safetensors", weights)
+    write_atomically(folder / "model.json", card.model_dump_json(indent=2) + "\n")
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The model.json of `folder`. Raises CheckpointError if it is missing, damaged or of another format."""
+    path = folder / "model.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} holds no model.json; it is no run, or its first epoch never ended") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} could not be read: {error}") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format_version {version}; this Vitrail reads version {FORMAT_VERSION}")
+    try:
+        return ModelCard.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{path} is damaged: {key}: {first['msg']}") from None
+
+
+def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
+    """The model of a run or a folder written by `save_model`, in evaluation mode on the CPU, and its card.
+
+    Raises CheckpointError if a file is missing or damaged, or the weights are not those of the card's model.
+    """
+    card = read_card(folder)
+    weights = read_tensors(folder / "model.safetensors")
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are thrown away; the caller's draws stay
+        model = build_model(card.model)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())
+        raise CheckpointError(f"{folder / 'model.safetensors'} does not fit its model.json: {problem}") from None
+    return model.eval(), card

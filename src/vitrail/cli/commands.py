@@ -1,0 +1,43 @@
+"""The table of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vitrail.cli import datasets, evaluate, models, predict, recipes, train
+
+app = typer.Typer(
+    help="Train, test and use Vision Transformers on your own images. Begin with: vitrail train",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from vitrail import __version__
+
+        typer.echo(f"vitrail {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(  # pyright: ignore[reportUnusedFunction]  # typer calls it
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command(name="train")(train.command)
+app.command(name="evaluate")(evaluate.command)
+app.command(name="predict")(predict.command)
+app.command(name="recipes")(recipes.command)
+app.command(name="models")(models.command)
+app.command(name="datasets")(datasets.command)

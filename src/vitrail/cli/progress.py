@@ -1,0 +1,56 @@
+"""How training is seen while it runs: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from vitrail.cli.forecast import Forecast, duration
+from vitrail.cli.output import percent, say
+
+if TYPE_CHECKING:
+    from vitrail.training.loop import Progress, Report
+
+LINE_SECONDS = 2.0  # least time between plain lines
+
+
+@contextmanager
+def shown_progress() -> Generator[Report]:
+    """A report function for `vitrail.train`: redraws one line on a terminal; never in a pipe or with NO_COLOR."""
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        from vitrail.cli.bar import progress_bar
+
+        with progress_bar() as report:
+            yield report
+    else:
+        yield _Lines()
+
+
+def _epoch_line(progress: Progress) -> str:
+    assert progress.evaluation is not None
+    accuracy, loss = progress.evaluation["accuracy"], progress.evaluation["loss"]
+    return (
+        f"epoch {progress.epoch}/{progress.num_epochs}  validation accuracy {percent(accuracy, 2)} %  "
+        f"loss {loss:.4f}  {progress.images_per_second:,.0f} images/s  {duration(progress.seconds_left)} left"
+    )
+
+
+class _Lines:
+    """Plain lines: an epoch's result, at most one every other second, and the last."""
+
+    def __init__(self) -> None:
+        self.forecast = Forecast()
+        self.last_line = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        for sentence in (progress.message, self.forecast.sentence(progress)):
+            if sentence:
+                say(sentence)
+        due = time.monotonic() - self.last_line > LINE_SECONDS
+        if progress.evaluation is not None and (due or progress.epoch == progress.num_epochs):
+            self.last_line = time.monotonic()
+            say(_epoch_line(progress))

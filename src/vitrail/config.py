@@ -1,0 +1,247 @@
+"""RunConfig: everything that defines a run, in one frozen object that is checked when it is made.
+
+Every field's meaning is the string under it; `vitrail recipes NAME` prints them, `--set key=value` changes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vitrail.data.augment import AugmentConfig
+from vitrail.data.preprocess import Fit
+from vitrail.errors import ConfigError, from_validation, suggest
+from vitrail.models.vit import ViTConfig
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class DataConfig(BaseModel):
+    """Which images, how they are split, and what training changes about them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    source: str = "digits"
+    """a named set, a folder or a Parquet file"""
+    validation_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """part of the training images held out to choose the best epoch, where no validation split is published"""
+    test_rate: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """part of all images held out for the final test, where no test split is published"""
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    """seed of the splits; apart from `seed`, so that seeds can be compared over one split"""
+    fit: Fit = "pad"
+    """how images of another shape become image_size: pad, crop or squash"""
+    augment: AugmentConfig = AugmentConfig()
+    """what is changed about training images"""
+
+
+class TrainingConfig(BaseModel):
+    """How the weights are found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    epochs: PositiveInt = 20
+    """passes over the training images"""
+    batch_size: PositiveInt = 64
+    """images of one optimizer step, over all micro-batches; a smaller training set is one batch"""
+    accumulate: PositiveInt = 1
+    """micro-batches a step is computed in, to save memory; batch_size must be a multiple"""
+    optimizer: Literal["adamw", "muon", "adam", "sgd"] = "adamw"
+    """adamw, muon (with adamw for the first layer, the head and vectors), adam or sgd"""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """highest learning rate"""
+    warmup_rate: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """part of training in which the learning rate rises from zero"""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """how the learning rate falls after warm-up"""
+    final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """learning rate at the end, as a part of the highest"""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """decoupled weight decay of matrices (adam and sgd: as an L2 penalty)"""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """decay of adam's and adamw's running means"""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """momentum of muon and sgd"""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """largest norm of the whole gradient; none: not clipped"""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """part of each target spread evenly over all classes"""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """decay of the running mean of weights that is evaluated and kept; 0: the weights themselves"""
+    early_stop_epochs: PositiveInt | None = None
+    """stop after this many epochs without a better validation accuracy; none: never"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """arithmetic of forward and backward; auto: bfloat16 on CUDA, else float32"""
+    deterministic: bool = False
+    """refuse operations without a deterministic form, for bitwise resume on GPUs; the CPU needs it not"""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto: only when what is left of the run is long enough to repay compiling"""
+    log_steps: PositiveInt = 50
+    """steps between lines in metrics.jsonl"""
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """seconds between checkpoints, besides those at each epoch's end"""
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainingConfig:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"training.batch_size={self.batch_size} is not a multiple of training.accumulate={self.accumulate}; "
+                f"use accumulate={max(n for n in range(1, self.accumulate) if self.batch_size % n == 0)}"
+            )
+        return self
+
+
+class RunConfig(BaseModel):
+    """One run: data, model and training. Equal configs on equal data give equal weights on one machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    recipe: str
+    """name of the recipe this began as"""
+    model_name: str
+    """name of the model, as `vitrail models` lists it"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of weights, order, augmentation and dropout"""
+    data: DataConfig = DataConfig()
+    """which images"""
+    model: ViTConfig = ViTConfig()
+    """which network"""
+    training: TrainingConfig = TrainingConfig()
+    """how it is trained"""
+
+
+class Setting(NamedTuple):
+    """One line of `vitrail recipes NAME`."""
+
+    key: str
+    value: Any
+    type: str
+    meaning: str
+
+
+def settings_of(config: BaseModel, prefix: str = "") -> Iterator[Setting]:
+    """Every key of a config with its value, type and meaning, nested keys dotted."""
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from settings_of(value, f"{prefix}{name}.")
+        else:
+            yield Setting(prefix + name, value, _type_name(field.annotation), field.description or "")
+
+
+def _type_name(annotation: Any) -> str:
+    """A type as a user reads it: `int`, `one of adamw, sgd`, `int or none`, `(int, int)`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is type(None):
+        return "none"
+    if origin is Annotated:
+        return _type_name(arguments[0])
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin is tuple:
+        inside = ["..." if argument is Ellipsis else _type_name(argument) for argument in arguments]
+        return f"({', '.join(inside)})"
+    if arguments:
+        return " or ".join(_type_name(argument) for argument in arguments)
+    name: str = annotation.__name__
+    return {"str": "text", "bool": "true or false"}.get(name, name)
+
+
+def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """The config with dotted keys changed: {"training.batch_size": 128, "model.depth": "6"}; text is parsed by type.
+
+    Raises ConfigError for an unknown key (with the nearest valid one), a value of the wrong type or out of range.
+    """
+    tree = config.model_dump()
+    valid = [setting.key for setting in settings_of(config)]
+    for key, value in settings.items():
+        if key not in valid:
+            raise ConfigError(
+                f"No setting named {key!r}.{_nearest_key(key, valid)} `vitrail recipes {config.recipe}` lists them all"
+            )
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node[parent]
+        node[leaf] = _parse(value)
+    return _validate(tree)
+
+
+def _nearest_key(key: str, valid: list[str]) -> str:
+    """A suggestion by the whole key, else by its last part: `batchsize` should find `training.batch_size`."""
+    by_leaf = {name.rpartition(".")[2]: name for name in valid}
+    near = suggest(key, valid)
+    if near:
+        return near
+    leaf = suggest(key.rpartition(".")[2], by_leaf)
+    return suggest(by_leaf[leaf.split("'")[1]], valid) if leaf else ""
+
+
+def _parse(value: Any) -> Any:
+    """Text from the command line as JSON where it is JSON; `none` is null; the rest stays text."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() in {"none", "null"}:
+        return None
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        parts = value.strip("()[] ").split(",")
+        if len(parts) > 1:
+            return [_parse(part.strip()) for part in parts if part.strip()]
+        return value
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, str]:
+    """`["training.epochs=5"]` -> `{"training.epochs": "5"}`. Raises ConfigError where a `=` is missing."""
+    settings: dict[str, str] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {assignment!r} is not of the form key=value, such as --set training.epochs=5")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def parse_requirements(requirements: list[str]) -> dict[str, float]:
+    """`["accuracy=0.95"]` -> `{"accuracy": 0.95}`. Raises ConfigError where it is not a name and a number."""
+    wanted: dict[str, float] = {}
+    for requirement in requirements:
+        name, equals, value = requirement.partition("=")
+        try:
+            wanted[name.strip()] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not name.strip():
+            raise ConfigError(f"--require {requirement!r} is not of the form name=number, such as accuracy=0.95")
+    return wanted
+
+
+def _validate(tree: Any) -> RunConfig:
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise from_validation(error) from None
+
+
+def config_to_json(config: RunConfig) -> str:
+    """The config as indented JSON text, which `config_from_json` reads back to an equal config."""
+    return json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
+
+
+def config_from_json(text: str, path: str = "config.json") -> RunConfig:
+    """The config of a config.json's text. Raises ConfigError naming `path` when it is not one."""
+    try:
+        return _validate(json.loads(text))
+    except (json.JSONDecodeError, ConfigError) as error:
+        raise ConfigError(f"{path} is not a run's config: {error}") from None
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """`["training.epochs: 5 -> 6", ...]`, one line a key whose values differ."""
+    before = {setting.key: setting.value for setting in settings_of(old)}
+    after = {setting.key: setting.value for setting in settings_of(new)}
+    return [f"{key}: {before[key]} -> {after[key]}" for key in before if before[key] != after[key]]

@@ -1,0 +1,72 @@
+"""From what a user writes as DATA to a Dataset."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vitrail.data.dataset import Dataset, ImageSet
+from vitrail.data.idx import holds_idx, open_idx
+from vitrail.data.named import NAMED
+from vitrail.data.parquet import find_parquet_splits, open_parquet
+from vitrail.errors import ConfigError, DataError, suggest
+
+__all__ = ["Dataset", "ImageSet", "open_dataset"]
+
+_ACCEPTED = (
+    "the four IDX files of MNIST, or Parquet files named train-*, validation-*, test-* as on the Hugging Face hub"
+)
+
+
+def open_dataset(data: str | Path) -> Dataset:
+    """The data set that `data` names: a name in NAMED, a folder of IDX or Parquet files, or one .parquet file.
+
+    A name is looked for in the folder of that name in $VITRAIL_DATA; `digits` needs no files. A name wins over a folder
+    of the same name in the current directory: `mnist` is the named set, `./mnist` the folder. A data set opened from a
+    path is called after its folder or file. To learn the classes, training labels may be read; no test file is opened.
+    Raises ConfigError for an unknown name, a missing path or an empty folder, DataError for files that cannot be used.
+    """
+    if isinstance(data, str) and data in NAMED:
+        return _open_named(data)
+    path = Path(data)
+    if str(data) and os.path.isdir(path):
+        return _open_folder(path, path.resolve().name)
+    if os.path.isfile(path):
+        if path.suffix.lower() != ".parquet":
+            raise DataError(f"{data} is not a .parquet file; a data set is one, or a folder with {_ACCEPTED}")
+        return open_parquet({"all": [path]}, path.stem)
+    if path.name != str(data) or path.suffix:
+        raise ConfigError(
+            f"{data} does not exist; a data set is one of {', '.join(NAMED)}, a folder or a .parquet file"
+        )
+    near = suggest(str(data).lower().replace("-", "_"), NAMED)
+    raise ConfigError(f"No data set named {str(data)!r}.{near} Names are {', '.join(NAMED)}; a path works as well")
+
+
+def _open_named(name: str) -> Dataset:
+    named = NAMED[name]
+    if named.read is not None:
+        read = named.read
+        return Dataset(name, named.classes, ("all",), lambda _: read())
+    root = os.environ.get("VITRAIL_DATA")
+    local = f", or write ./{name} for the folder of that name here" if Path(name).is_dir() else ""
+    if not root:
+        raise ConfigError(
+            f"{name} is looked for in $VITRAIL_DATA, which is not set; "
+            f"set VITRAIL_DATA to the folder that holds {name}/{local}"
+        )
+    folder = Path(root, name)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} does not exist; set VITRAIL_DATA to the folder that holds {name}/{local}")
+    return _open_folder(folder, name, named.classes)
+
+
+def _open_folder(folder: Path, name: str, classes: tuple[str, ...] = ()) -> Dataset:
+    if holds_idx(folder):
+        return open_idx(folder, name, classes)
+    splits = find_parquet_splits(folder)
+    if splits:
+        return open_parquet(splits, name, classes)
+    if not any(folder.iterdir()):
+        raise ConfigError(f"{folder} is empty; a data set's folder holds {_ACCEPTED}")
+    raise DataError(f"{folder} holds no data set that can be read; a data set's folder holds {_ACCEPTED}")

@@ -1,0 +1,1 @@
+"""Engines: one batched forward pass over images, whatever runs the model."""

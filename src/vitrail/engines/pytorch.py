@@ -1,0 +1,63 @@
+"""The engine that runs a torch module."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitrail.errors import ConfigError
+
+MEMORY_VALUES = 2**22  # input values of one forward pass: 5,000 images of 28x28 grey, 27 of 224x224 RGB
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that "auto", "cpu", "cuda", "cuda:N" or "mps" stands for; auto prefers CUDA, then MPS.
+
+    Raises ConfigError for another name, or a device that is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in {"cpu", "cuda", "mps"} or (number and (kind != "cuda" or not number.isdecimal())):
+        raise ConfigError(f"device={name!r} is not known; use auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or 0) >= count:
+            found = f"{count} CUDA device{'s' * (count != 1)}" if count else "no CUDA device"
+            raise ConfigError(f"device={name!r} is not there: this machine has {found}; use auto or cpu")
+        return torch.device("cuda", int(number or 0))
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(
+            "device='mps' is not there: this machine has no Apple GPU that torch can use; use auto or cpu"
+        )
+    return torch.device(kind)
+
+
+@torch.inference_mode()
+def forward_batches(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
+    """Logits (N, K) float32 on the CPU of images (N, C, H, W) uint8, in batches that fit in memory.
+
+    The model is evaluated: dropout off, and left in the mode it was in.
+    """
+    batch_size = max(1, min(512, MEMORY_VALUES // images[0].numel()))
+    was_training = model.training
+    model.eval()
+    logits = [model(batch.to(device)).float().cpu() for batch in images.split(batch_size)]
+    model.train(was_training)
+    return torch.cat(logits)
+
+
+class TorchEngine:
+    """A model on a device: images as a user has them to logits, whatever their number."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model = model.to(device).eval()
+        self.device = device
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Logits (N, K) float32 of images uint8 (N, H, W, C) that have the model's size."""
+        tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        return forward_batches(self.model, tensor, self.device).numpy()

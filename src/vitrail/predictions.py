@@ -1,0 +1,112 @@
+"""Prediction: what a classifier says about one image; and tables of them as CSV, JSON Lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitrail.checkpoint import write_atomically
+from vitrail.errors import ConfigError
+
+NUM_TOP = 5
+FORMATS = (".csv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one image: the most probable class, or what kept the image from being read.
+
+    `top` holds the five most probable classes with their probabilities, best first. Where `error` is set, `label` and
+    `probability` are None and `top` is empty.
+    """
+
+    image: str
+    label: str | None
+    probability: float | None
+    top: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The prediction as JSON has it."""
+        top = [{"label": label, "probability": probability} for label, probability in self.top]
+        return {
+            "image": self.image,
+            "label": self.label,
+            "probability": self.probability,
+            "top": top,
+            "error": self.error,
+        }
+
+    def _repr_html_(self) -> str:
+        if self.error is not None:
+            return f"<p><b>{html.escape(self.image)}</b>: {html.escape(self.error)}</p>"
+        bars = "".join(
+            f"<tr><td>{html.escape(label)}</td><td>{probability:.1%}</td>"
+            f'<td style="width:12em">'
+            f'<div style="background:#0072b2;height:.8em;width:{probability:.1%}"></div></td></tr>'
+            for label, probability in self.top
+        )
+        return f"<table><caption>{html.escape(self.image)}</caption>{bars}</table>"
+
+
+def check_output(path: Path) -> None:
+    """Raise ConfigError unless predictions can be written to `path`: a known suffix in a folder that exists."""
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"{path} does not end in {', '.join(FORMATS)}; predictions are written as one of these")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} does not exist; make that folder first, or write elsewhere")
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write one row an image: image, label, probability, label_2 .. probability_5, error.
+
+    The suffix decides: .csv, .jsonl (each line as `Prediction.to_dict`) or .parquet. Raises ConfigError for another
+    suffix, CheckpointError if the disk refuses; an old file is replaced whole or not at all.
+    """
+    check_output(path)
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        lines = [json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n" for prediction in predictions]
+        write_atomically(path, "".join(lines))
+        return
+    rows = [_row(prediction) for prediction in predictions]
+    if suffix == ".csv":
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=_columns(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path, text.getvalue())
+        return
+    write_parquet(path, {name: [row[name] for row in rows] for name in _columns()})
+
+
+def write_parquet(path: Path, columns: dict[str, list[Any]]) -> None:
+    """Write named columns as Parquet; text where names say so, numbers else, so that an empty column has its type."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {name: pa.float64() if name.startswith("probability") else pa.string() for name in columns}
+    table = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    write_atomically(path, content.getvalue())
+
+
+def _columns() -> list[str]:
+    others = [name for rank in range(2, NUM_TOP + 1) for name in (f"label_{rank}", f"probability_{rank}")]
+    return ["image", "label", "probability", *others, "error"]
+
+
+def _row(prediction: Prediction) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(_columns())
+    row |= {"image": prediction.image, "label": prediction.label, "probability": prediction.probability}
+    row["error"] = prediction.error
+    for rank, (label, probability) in enumerate(prediction.top[1:NUM_TOP], start=2):
+        row[f"label_{rank}"], row[f"probability_{rank}"] = label, probability
+    return row

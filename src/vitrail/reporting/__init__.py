@@ -1,0 +1,1 @@
+"""Reporting: what a run gives its readers, composed of figures and text."""

@@ -1,0 +1,62 @@
+"""Whether torch.compile pays, found out before a run depends on it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import time
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+# What compiling costs and the least part of a step that it is taken to save, by device. benchmarks/compilation.py
+# measures both. On CPUs the compiled step has not been faster for the models measured, so auto leaves it out there.
+COMPILE_SECONDS = {"cpu": 60.0, "cuda": 60.0}
+LEAST_SAVING = {"cpu": 0.0, "cuda": 0.1}
+TIMED_STEPS = 5
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Whether the tools that torch.compile needs for `device` are installed: a C++ compiler, on CUDA Triton too."""
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++", "cl")), None)
+    if compiler is None or shutil.which(compiler) is None:
+        return False
+    return device.type == "cpu" or importlib.util.find_spec("triton") is not None
+
+
+def compiling_pays(device: torch.device, seconds_left: float) -> bool:
+    """Whether a run with that much left is expected to be at least twice repaid for compiling."""
+    saving = LEAST_SAVING.get(device.type, 0.0) * seconds_left
+    return saving > 2 * COMPILE_SECONDS.get(device.type, 0.0) and has_compiler(device)
+
+
+def compile_model(model: nn.Module) -> nn.Module:
+    """The compiled form of a model, sharing its weights; compiling happens in its first forward and backward pass."""
+    return cast(nn.Module, torch.compile(model))
+
+
+def compile_if_faster(model: nn.Module, images: Tensor, autocast: bool) -> nn.Module | None:
+    """The compiled form of a model if a forward and backward pass on `images` is faster with it, else None.
+
+    Gradients are cleared afterwards; weights stay as they are.
+    """
+    compiled = compile_model(model)
+    _time_pass(compiled, images, autocast)  # compiles
+    times = {
+        candidate: min(_time_pass(candidate, images, autocast) for _ in range(TIMED_STEPS))
+        for candidate in (model, compiled)
+    }
+    model.zero_grad()
+    return compiled if times[compiled] < times[model] else None
+
+
+def _time_pass(model: nn.Module, images: Tensor, autocast: bool) -> float:
+    started = time.perf_counter()
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+        logits: Tensor = model(images)
+    logits.float().square().mean().backward()
+    if images.device.type == "cuda":
+        torch.cuda.synchronize(images.device)
+    return time.perf_counter() - started

@@ -1,0 +1,336 @@
+"""The training loop, in the order things happen.
+
+For each epoch: for each batch draw, augment, forward, backward, clip, step, log, checkpoint; then evaluate, keep the
+best, checkpoint. Everything random is a function of (seed, epoch, step), so a resumed run goes on as if never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitrail.checkpoint import ModelCard, save_model
+from vitrail.config import RunConfig
+from vitrail.data.augment import augment_batch, seed_of
+from vitrail.data.dataset import ImageSet
+from vitrail.data.loader import MemoryLoader, to_tensors
+from vitrail.engines.pytorch import forward_batches
+from vitrail.errors import Interrupted, TrainingError
+from vitrail.models import build_model
+from vitrail.runs import RunDirectory
+from vitrail.training.compilation import compile_if_faster, compile_model, compiling_pays, has_compiler
+from vitrail.training.metrics_log import MetricsLog
+from vitrail.training.optim import create_optimizers
+from vitrail.training.schedule import learning_rate_scale
+from vitrail.training.signals import StopSignals
+from vitrail.training.state import Counters, TrainingState, load_newest_checkpoint, save_checkpoint
+
+REPORT_SECONDS = 0.25
+MEASURED_STEPS = 20  # steps after which a run's speed is known well enough to plan with
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is, for whoever shows it. `evaluation` is set when an epoch has just been evaluated."""
+
+    step: int
+    num_steps: int
+    epoch: int
+    num_epochs: int
+    loss: float
+    accuracy: float | None
+    images_per_second: float
+    seconds_left: float
+    evaluation: dict[str, Any] | None = None
+    message: str | None = None
+
+
+Report = Callable[[Progress], None]
+
+
+class Training:
+    """One training, fresh or resumed: `run` takes it to its end, or to a signal."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        images: ImageSet,
+        validation: ImageSet,
+        run: RunDirectory,
+        card: ModelCard,
+        device: torch.device,
+        autocast: bool,
+    ) -> None:
+        self.config, self.settings = config, config.training
+        self.run_directory, self.card, self.device, self.autocast = run, card, device, autocast
+        torch.manual_seed(seed_of(config.seed))  # the initial weights
+        model = build_model(config.model).to(device)
+        averaged = copy.deepcopy(model) if self.settings.ema_decay else None
+        self.state = TrainingState(model, averaged, create_optimizers(model, self.settings), Counters())
+        self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.state.optimizers]
+        self.compute: nn.Module = model  # what the forward pass calls: the model, or its compiled form
+        self.loader = MemoryLoader(images, self.settings.batch_size, config.seed, device)
+        self.validation = to_tensors(validation, device)
+        self.num_steps = self.loader.num_batches * self.settings.epochs
+        self.loss_sum = torch.zeros((), device=device)
+        self.correct_sum = torch.zeros((), device=device)
+
+    def run(self, report: Report) -> Counters:
+        """Train to the end and give the counters; the best epoch's model lies in the run's directory.
+
+        Raises Interrupted after SIGINT or SIGTERM with the state saved, TrainingError for a loss that is not finite,
+        CheckpointError if the disk refuses or no checkpoint is whole.
+        """
+        refused = load_newest_checkpoint(self.run_directory.checkpoints_path, self.state)
+        counters = self.state.counters
+        self.loss_sum.fill_(counters.loss_sum)
+        self.correct_sum.fill_(counters.correct_sum)
+        self.first_step = counters.step
+        self.started = self.reported = self.mark = self.checkpointed = time.perf_counter()
+        with (
+            StopSignals() as self.signals,
+            contextlib.closing(MetricsLog(self.run_directory.metrics_path, counters.step, counters.epoch)) as self.log,
+            _deterministic(self.settings.deterministic),
+        ):
+            for sentence in refused:
+                report(self._progress(message=f"{sentence}; using the one before"))
+            self._replay_compilation()
+            while counters.epoch < self.settings.epochs and not counters.stopped_early:
+                self._train_epoch(report)
+                self._finish_epoch(report)
+        return counters
+
+    def _train_epoch(self, report: Report) -> None:
+        """The steps of the epoch under way that are not done yet."""
+        counters = self.state.counters
+        self.compute.train()
+        self.mark = time.perf_counter()
+        for index in range(counters.step - counters.epoch * self.loader.num_batches, self.loader.num_batches):
+            self._consider_compilation(report)
+            self._step(counters.epoch, index)
+            counters.step += 1
+            now = time.perf_counter()
+            if now - self.reported > REPORT_SECONDS:
+                self.reported = now
+                report(self._progress())
+            if counters.step - counters.logged_step >= self.settings.log_steps:
+                self._log_training()
+            if self.signals.received is not None:
+                self._stop(self.signals.received)
+            if now - self.checkpointed > self.settings.checkpoint_seconds:
+                self._checkpoint()
+        self._tick()
+
+    def _step(self, epoch: int, index: int) -> None:
+        """One optimizer step on one batch."""
+        settings, seed = self.settings, self.config.seed
+        images, labels = self.loader.batch(epoch, index)
+        generator = torch.Generator().manual_seed(seed_of(seed, epoch, index, 1))
+        num_classes = self.config.model.num_classes
+        images, targets = augment_batch(images, labels, num_classes, self.config.data.augment, generator)
+        torch.manual_seed(seed_of(seed, epoch, index, 2))  # dropout and stochastic depth
+        for optimizer in self.state.optimizers:
+            optimizer.zero_grad()
+        num_micro = settings.accumulate
+        micro_batches = zip(images.chunk(num_micro), targets.chunk(num_micro), labels.chunk(num_micro), strict=True)
+        for micro_images, micro_targets, micro_labels in micro_batches:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                logits = self.compute(micro_images)
+            loss = F.cross_entropy(logits.float(), micro_targets, label_smoothing=settings.label_smoothing)
+            loss = loss * (len(micro_images) / len(images))
+            loss.backward()
+            self.loss_sum += loss.detach()
+            self.correct_sum += (logits.detach().argmax(dim=1) == micro_labels).sum()
+        if settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.state.model.parameters(), settings.clip_norm)
+        self._set_learning_rate()
+        for optimizer in self.state.optimizers:
+            optimizer.step()
+        self._average_weights()
+
+    def _learning_rate_scale(self) -> float:
+        settings = self.settings
+        progress = (self.state.counters.step + 0.5) / self.num_steps  # the middle of the step under way
+        return learning_rate_scale(progress, settings.warmup_rate, settings.schedule, settings.final_rate)
+
+    def _set_learning_rate(self) -> None:
+        scale = self._learning_rate_scale()
+        for optimizer, rates in zip(self.state.optimizers, self.base_rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * scale
+
+    def _average_weights(self) -> None:
+        """Move the running mean of weights; young means follow faster, as in Tarvainen and Valpola 2017."""
+        averaged, step = self.state.averaged, self.state.counters.step
+        if averaged is None:
+            return
+        decay = min(self.settings.ema_decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for kept, new in zip(averaged.parameters(), self.state.model.parameters(), strict=True):
+                kept.lerp_(new, 1 - decay)
+
+    def _finish_epoch(self, report: Report) -> None:
+        """Evaluate, keep the model if it is the best so far, consider stopping, checkpoint."""
+        counters = self.state.counters
+        self._check_finite()
+        started = time.perf_counter()
+        evaluated = self.state.averaged or self.state.model
+        accuracy, loss = _evaluate(evaluated, self.validation, self.device)
+        counters.epoch += 1
+        counters.evaluation_seconds += time.perf_counter() - started
+        line = {"split": "validation", "epoch": counters.epoch, "accuracy": accuracy, "loss": loss}
+        self.log.evaluation(line, counters.step)
+        best_loss = math.inf if counters.best_loss is None else counters.best_loss
+        if (accuracy, -loss) > (counters.best_accuracy, -best_loss):
+            counters.best_accuracy, counters.best_loss, counters.best_epoch = accuracy, loss, counters.epoch
+            save_model(self.run_directory.path, evaluated.state_dict(), self.card)
+        patience = self.settings.early_stop_epochs
+        if patience and counters.epoch - counters.best_epoch >= patience and counters.epoch < self.settings.epochs:
+            self.run_directory.journal.write("early_stop", step=counters.step, epoch=counters.epoch)
+            counters.stopped_early = True
+        self._checkpoint()
+        report(self._progress(evaluation=line))
+
+    def _check_finite(self) -> None:
+        """Raise TrainingError rather than log, evaluate or save what is not a number."""
+        if bool(torch.isfinite(self.loss_sum)) and self.state.is_finite():
+            return
+        step, rate = self.state.counters.step, self.settings.learning_rate * self._learning_rate_scale()
+        advice = (
+            "training.learning_rate" if self.settings.clip_norm else "training.learning_rate, set training.clip_norm"
+        )
+        raise TrainingError(
+            f"The loss or a weight is not a finite number at step {step} (learning rate {rate:.3g}); lower {advice} "
+            "and start a new run. What was saved before is kept"
+        )
+
+    def _log_training(self) -> None:
+        """One line in metrics.jsonl: means over the steps since the last one."""
+        self._check_finite()
+        self._tick()
+        counters = self.state.counters
+        num_steps = counters.step - counters.logged_step
+        images_seen = counters.step * self.loader.batch_size
+        line = {
+            "step": counters.step,
+            "epoch": counters.step / self.loader.num_batches,
+            "images_seen": images_seen,
+            "loss": self.loss_sum.item() / num_steps,
+            "accuracy": self.correct_sum.item() / (num_steps * self.loader.batch_size),
+            "learning_rate": self.settings.learning_rate * self._learning_rate_scale(),
+            "seconds": round(counters.train_seconds, 3),
+        }
+        if self.config.data.augment.mixup_alpha:
+            del line["accuracy"]  # mixed images have no one right answer
+        self.log.training(line)
+        counters.logged_step = counters.step
+        self.loss_sum.zero_()
+        self.correct_sum.zero_()
+
+    def _checkpoint(self) -> None:
+        """Save everything, after making sure that it is worth saving."""
+        self._check_finite()
+        self._tick()
+        self.log.sync()
+        counters = self.state.counters
+        counters.loss_sum, counters.correct_sum = self.loss_sum.item(), self.correct_sum.item()
+        save_checkpoint(self.run_directory.checkpoints_path, self.state)
+        self.checkpointed = self.mark = time.perf_counter()
+
+    def _stop(self, signal_number: int) -> None:
+        self._checkpoint()
+        step, path = self.state.counters.step, self.run_directory.path
+        name = signal.Signals(signal_number).name
+        self.run_directory.journal.write("interrupted", step=step, signal=name)
+        raise Interrupted(
+            f"Stopped by {name} after step {step} of {self.num_steps}, all saved; "
+            f"continue with: vitrail train --resume --out {path}",
+            signal_number,
+        )
+
+    def _tick(self) -> None:
+        """Count the time since the last mark as training, after waiting for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        self.state.counters.train_seconds += now - self.mark
+        self.mark = now
+
+    def _progress(self, evaluation: dict[str, Any] | None = None, message: str | None = None) -> Progress:
+        counters = self.state.counters
+        logged = max(counters.step - counters.logged_step, 1)
+        done = counters.step - self.first_step
+        seconds_a_step = (time.perf_counter() - self.started) / max(done, 1)
+        mixed = self.config.data.augment.mixup_alpha > 0
+        return Progress(
+            step=counters.step,
+            num_steps=self.num_steps,
+            epoch=min(counters.epoch + (evaluation is None), self.settings.epochs),
+            num_epochs=self.settings.epochs,
+            loss=self.loss_sum.item() / logged,
+            accuracy=None if mixed else self.correct_sum.item() / (logged * self.loader.batch_size),
+            images_per_second=self.loader.batch_size / seconds_a_step if done else 0.0,
+            seconds_left=seconds_a_step * (self.num_steps - counters.step) if done else math.inf,
+            evaluation=evaluation,
+            message=message,
+        )
+
+    def _consider_compilation(self, report: Report) -> None:
+        """Once the speed is known, compile if that shortens what is left of the run; journal it before it counts."""
+        wanted, counters = self.settings.compile, self.state.counters
+        if counters.step != (0 if wanted == "on" else MEASURED_STEPS) or wanted == "off":
+            return
+        journal = self.run_directory.journal
+        if journal.last("compile") is not None:  # decided before this run was resumed
+            return
+        self._tick()
+        seconds_left = counters.train_seconds / max(counters.step, 1) * (self.num_steps - counters.step)
+        compiled = None
+        if wanted == "on" and not has_compiler(self.device):
+            report(self._progress(message="torch.compile is left out: there is no C++ compiler"))
+        elif wanted == "on" or compiling_pays(self.device, seconds_left):
+            report(self._progress(message="compiling the model, which takes about a minute"))
+            images, _ = self.loader.batch(counters.epoch, 0)
+            compiled = compile_if_faster(self.state.model, images.chunk(self.settings.accumulate)[0], self.autocast)
+        journal.write("compile", step=counters.step, compiled=compiled is not None)
+        self.compute = compiled or self.state.model
+        counters.compile_seconds += time.perf_counter() - self.mark
+        self.mark = time.perf_counter()
+
+    def _replay_compilation(self) -> None:
+        """Compile as before the run was stopped: compiled arithmetic differs in the last bit."""
+        decision = self.run_directory.journal.last("compile")
+        if decision and decision["compiled"] and decision["step"] <= self.state.counters.step:
+            self.compute = compile_model(self.state.model)
+
+
+def _evaluate(model: nn.Module, validation: tuple[Tensor, Tensor], device: torch.device) -> tuple[float, float]:
+    """Accuracy and mean cross-entropy on the validation images."""
+    images, labels = validation
+    logits, labels = forward_batches(model, images, device), labels.cpu()
+    accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
+    return accuracy, F.cross_entropy(logits.double(), labels).item()
+
+
+@contextlib.contextmanager
+def _deterministic(wanted: bool) -> Generator[None]:
+    """Let torch refuse operations that have no deterministic form, and put its settings back afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

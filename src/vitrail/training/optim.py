@@ -1,0 +1,149 @@
+"""Optimizers: torch's Adam, AdamW and SGD, and our Muon.
+
+Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", https://kellerjordan.github.io/posts/muon
+"""
+
+# torch's own optimizers stand on torch._foreach_*, which has no public name.
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.config import TrainingConfig
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # chosen by Jordan et al. for the steepest slope at zero
+EPSILON = 1e-7
+
+
+def orthogonalize(matrices: Tensor, num_steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The nearest semi-orthogonal matrices, roughly: singular values end between about 0.7 and 1.2.
+
+    (M, rows, columns) -> the same shape, in `dtype`, by the quintic Newton-Schulz iteration of Jordan et al. 2024.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = matrices.to(dtype)
+    tall = x.shape[1] > x.shape[2]
+    if tall:  # the iteration costs rows^2 * columns: lay matrices flat
+        x = x.transpose(1, 2)
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=EPSILON)
+    for _ in range(num_steps):
+        gram = x @ x.transpose(1, 2)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x.transpose(1, 2) if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalised, for the weight matrices between a network's first and last layer.
+
+    As torch.optim.Muon with adjust_lr_fn="match_rms_adamw" (Liu et al. 2025, section 2.2), so a learning rate that
+    suits AdamW suits it, and besides: the iteration runs in float32 on the CPU, where bfloat16 would cost both time and
+    accuracy; convolution kernels are flattened to (out, rest); a group with `num_matrices=3` holds fused
+    query-key-value weights, which are three maps and are orthogonalised as three. Equal shapes are done in one batch.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        *,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        num_steps: int = 5,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "num_steps": num_steps,
+            "num_matrices": 1,
+        }
+        super().__init__(params, defaults)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[tuple(parameter.shape)].append(parameter)
+            for parameters in by_shape.values():
+                self._step_together(parameters, group)
+        return loss
+
+    def _step_together(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients: list[Tensor] = [p.grad for p in parameters if p.grad is not None]
+        for parameter in parameters:
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        buffers: list[Tensor] = [self.state[p]["momentum_buffer"] for p in parameters]
+        momentum: float = group["momentum"]
+        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+        nesterov = torch._foreach_lerp(gradients, buffers, momentum)
+
+        shape = parameters[0].shape
+        rows, columns = shape[0] // group["num_matrices"], shape[1:].numel()
+        matrices = torch.stack(list(nesterov)).view(-1, rows, columns)
+        dtype = torch.float32 if matrices.device.type == "cpu" else torch.bfloat16
+        updates = orthogonalize(matrices, group["num_steps"], dtype).to(parameters[0].dtype).reshape(-1, *shape)
+
+        rate: float = group["lr"]
+        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+        torch._foreach_add_(parameters, list(updates.unbind(0)), alpha=-rate * 0.2 * max(rows, columns) ** 0.5)
+
+
+def create_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """The optimizers of a run, each with the recipe's learning rate in its groups' `lr`; the schedule scales it.
+
+    Weight decay acts on matrices and kernels, not on biases, norms, class tokens and position embeddings. Muon takes
+    the matrices between the first layer and the head; the first layer, the head and vectors stay with AdamW.
+    """
+    rate, decay = config.learning_rate, config.weight_decay
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    matrices = [(name, p) for name, p in named if p.ndim >= 2 and not _is_embedding(name)]
+    vectors = [p for name, p in named if p.ndim < 2 or _is_embedding(name)]
+    if config.optimizer == "sgd":
+        groups = [{"params": [p for _, p in matrices], "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+        return [torch.optim.SGD(_without_empty(groups), lr=rate, momentum=config.momentum)]
+    if config.optimizer == "muon":
+        hidden = [(name, p) for name, p in matrices if not _is_outer(name)]
+        muon_groups = [
+            {"params": [p for name, p in hidden if ".qkv." not in name], "num_matrices": 1},
+            {"params": [p for name, p in hidden if ".qkv." in name], "num_matrices": 3},
+        ]
+        outer = [p for name, p in matrices if _is_outer(name)]
+        optimizers: list[torch.optim.Optimizer] = [
+            Muon(_without_empty(muon_groups), lr=rate, momentum=config.momentum, weight_decay=decay)
+        ]
+    else:
+        outer = [p for _, p in matrices]
+        optimizers = []
+    groups = [{"params": outer, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    adam = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    optimizers.append(adam(_without_empty(groups), lr=rate, betas=config.betas, fused=True))
+    return optimizers
+
+
+def _is_embedding(name: str) -> bool:
+    return name.rpartition(".")[2] in {"pos_embed", "cls_token", "latent"}
+
+
+def _is_outer(name: str) -> bool:
+    return name.startswith(("patch_embed.", "head."))
+
+
+def _without_empty(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [group for group in groups if group["params"]]

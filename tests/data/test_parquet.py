@@ -1,0 +1,270 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from vitrail.data.idx import open_idx
+from vitrail.data.parquet import find_parquet_splits, open_parquet
+from vitrail.errors import DataError
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def noise(count: int, *shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def encode(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(path: Path, images, labels, names=None, image="image", label="label", extra=None) -> Path:
+    """A file as the hub stores it; `images` are arrays, or bytes as they are to be stored."""
+    encoded = [encode(array) if isinstance(array, np.ndarray) else array for array in images]
+    columns = dict(extra or {})
+    columns[image] = pa.array([{"bytes": data, "path": None} for data in encoded], IMAGE)
+    if label:
+        columns[label] = labels if isinstance(labels, pa.Array) else pa.array(labels)
+    table = pa.table(columns)
+    if names is not None:
+        features = {image: {"_type": "Image"}, label: {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=2)
+    return path
+
+
+def read(path: Path):
+    return open_parquet({"train": [path]}, "small").read("train")
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
+def test_pixels_labels_and_class_names_survive(tmp_path, shape):
+    arrays = noise(5, *shape)
+    path = write(tmp_path / "train.parquet", arrays, [0, 2, 1, 1, 0], ["ant", "bee", "cat"])
+    dataset = open_parquet({"train": [path]}, "small")
+    images = dataset.read("train")
+    assert (dataset.name, dataset.classes, dataset.published) == ("small", ("ant", "bee", "cat"), ("train",))
+    np.testing.assert_array_equal(images.pixels, arrays.reshape(5, 4, 5, -1))
+    assert images.labels.tolist() == [0, 2, 1, 1, 0]
+    assert images.labels.dtype == np.int64
+    assert images.names[4] == "train/00004"
+
+
+def test_shards_are_joined_in_order(tmp_path):
+    arrays = noise(7, 4, 4)
+    bounds = [(0, 3), (3, 4), (4, 7)]
+    for shard in (2, 0, 1):
+        start, stop = bounds[shard]
+        name = f"train-0000{shard}-of-00003-0123abcd.parquet"
+        write(tmp_path / name, arrays[start:stop], list(range(start, stop)), list("abcdefg"))
+    images = open_parquet(find_parquet_splits(tmp_path), "small").read("train")
+    np.testing.assert_array_equal(images.pixels[..., 0], arrays)
+    assert images.labels.tolist() == list(range(7))
+
+
+@pytest.mark.parametrize("place", [".", "data", "plain_text"])
+def test_splits_are_found_where_the_hub_puts_them(tmp_path, place):
+    for name in ("train-00000-of-00001.parquet", "test.parquet", "val-00000-of-00001.parquet", "notes.parquet"):
+        write(tmp_path / place / name, noise(1, 2, 2), [0])
+    splits = find_parquet_splits(tmp_path)
+    assert {split: [path.name for path in paths] for split, paths in splits.items()} == {
+        "train": ["train-00000-of-00001.parquet"],
+        "validation": ["val-00000-of-00001.parquet"],
+        "test": ["test.parquet"],
+    }
+
+
+def test_two_subfolders_are_not_chosen_between(tmp_path):
+    for place in ("plain", "augmented"):
+        write(tmp_path / place / "train.parquet", noise(1, 2, 2), [0])
+    assert find_parquet_splits(tmp_path) == {}
+
+
+def test_missing_and_doubled_shards_are_named(tmp_path):
+    write(tmp_path / "train-00000-of-00003.parquet", noise(1, 2, 2), [0])
+    write(tmp_path / "train-00002-of-00003.parquet", noise(1, 2, 2), [0])
+    with pytest.raises(DataError, match="shard 1 is missing of the 3 that belong to train-00000-of-00003"):
+        find_parquet_splits(tmp_path)
+    write(tmp_path / "train-00001-of-00003.parquet", noise(1, 2, 2), [0])
+    write(tmp_path / "train-00001-of-00003-again.parquet", noise(1, 2, 2), [0])
+    with pytest.raises(DataError, match="a shard is there twice of the 3"):
+        find_parquet_splits(tmp_path)
+
+
+def test_the_image_column_is_found_by_type_and_known_names_come_first(tmp_path):
+    arrays, others = noise(2, 3, 3), noise(2, 3, 3, seed=1)
+    other = pa.array([{"bytes": encode(array), "path": None} for array in others], IMAGE)
+    extra = {"image_id": pa.array([1, 2]), "mask": other}
+    for column, expected in (("img", arrays), ("photo", others)):
+        path = write(tmp_path / f"{column}.parquet", arrays, [0, 1], image=column, extra=extra)
+        np.testing.assert_array_equal(read(path).pixels[..., 0], expected)
+
+
+@pytest.mark.parametrize("label", ["label", "labels", "fine_label"])
+def test_label_columns_are_found(tmp_path, label):
+    path = write(tmp_path / "a.parquet", noise(2, 3, 3), [1, 0], ["x", "y"], label=label)
+    assert read(path).labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected"),
+    [
+        ([7, 3, 3, 10], ("3", "7", "10"), [1, 0, 0, 2]),
+        (["dog", "cat", "cat", "dog"], ("cat", "dog"), [1, 0, 0, 1]),
+        ([True, False, False, True], ("False", "True"), [1, 0, 0, 1]),
+        (pa.array(["b", "a", "b", "b"]).dictionary_encode(), ("a", "b"), [1, 0, 1, 1]),
+    ],
+)
+def test_without_names_the_sorted_values_are_the_classes(tmp_path, labels, classes, expected):
+    path = write(tmp_path / "a.parquet", noise(4, 3, 3), labels)
+    dataset = open_parquet({"all": [path]}, "a")
+    assert dataset.classes == classes
+    assert dataset.read("all").labels.tolist() == expected
+
+
+def test_given_names_count_where_the_file_has_none(tmp_path):
+    path = write(tmp_path / "a.parquet", noise(2, 3, 3), [1, 0])
+    assert open_parquet({"all": [path]}, "a", ("x", "y", "z")).classes == ("x", "y", "z")
+    named = write(tmp_path / "b.parquet", noise(2, 3, 3), [1, 0], ["p", "q"])
+    assert open_parquet({"all": [named]}, "a", ("x", "y")).classes == ("p", "q")
+
+
+def test_labels_may_be_the_names_themselves(tmp_path):
+    path = write(tmp_path / "a.parquet", noise(3, 3, 3), ["y", "x", "y"], ["y", "x"])
+    assert read(path).labels.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("metadata", [b"no json", b"[]", b'{"info": {"features": {"label": {"names": null}}}}'])
+def test_other_metadata_is_no_hindrance(tmp_path, metadata):
+    path = write(tmp_path / "a.parquet", noise(2, 3, 3), [5, 4])
+    pq.write_table(pq.read_table(path).replace_schema_metadata({b"huggingface": metadata}), path)
+    assert open_parquet({"all": [path]}, "a").classes == ("4", "5")
+
+
+def test_grey_among_colour_becomes_colour(tmp_path):
+    grey, colour = noise(1, 3, 3)[0], noise(1, 3, 3, 3)[0]
+    images = read(write(tmp_path / "a.parquet", [grey, colour], [0, 1]))
+    assert images.pixels.shape == (2, 3, 3, 3)
+    np.testing.assert_array_equal(images.pixels[0], np.repeat(grey[..., None], 3, 2))
+    np.testing.assert_array_equal(images.pixels[1], colour)
+
+
+def test_images_of_different_sizes_are_refused(tmp_path):
+    path = write(tmp_path / "a.parquet", [noise(1, 3, 4)[0], noise(1, 5, 6)[0]], [0, 1])
+    with pytest.raises(DataError, match=r"a\.parquet holds images of different sizes, 4x3 and 6x5 among them; store"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (encode(noise(1, 30, 30)[0])[:400], "is not an image that can be read: it ends too early"),
+        (b"text", "is not an image that can be read: it is not in an image format that is known"),
+        (b"", "is not an image that can be read: it is empty"),
+        (None, "has no image bytes; images are stored within the file"),
+    ],
+)
+def test_a_bad_image_is_named_by_its_row(tmp_path, bad, message):
+    path = write(tmp_path / "a.parquet", [*noise(3, 30, 30), bad], [0, 1, 0, 1])
+    with pytest.raises(DataError, match=rf"^row 3 of .*a\.parquet {message}"):
+        read(path)
+
+
+def test_a_missing_image_is_named_by_its_row(tmp_path):
+    path = tmp_path / "a.parquet"
+    rows = [{"bytes": encode(noise(1, 3, 3)[0]), "path": None}, None]
+    pq.write_table(pa.table({"image": pa.array(rows, IMAGE), "label": [0, 1]}), path)
+    with pytest.raises(DataError, match=r"^row 1 of .*a\.parquet has no image bytes"):
+        read(path)
+
+
+@pytest.mark.parametrize("wrong", [-1, 2])
+def test_labels_outside_the_named_classes_are_refused(tmp_path, wrong):
+    path = write(tmp_path / "a.parquet", noise(3, 3, 3), [0, wrong, 1], ["x", "y"])
+    with pytest.raises(
+        DataError, match=rf"a\.parquet: the label of image 1 is {wrong}; 2 classes have labels from 0 to 1"
+    ):
+        read(path)
+
+
+def test_labels_that_training_does_not_know_are_refused(tmp_path):
+    train = write(tmp_path / "train.parquet", noise(2, 3, 3), ["x", "y"])
+    test = write(tmp_path / "test.parquet", noise(2, 3, 3), ["x", "z"])
+    dataset = open_parquet({"train": [train], "test": [test]}, "small")
+    dataset.read("train")
+    with pytest.raises(DataError, match=r"test\.parquet: the label of row 1 is 'z', none of the 2 classes"):
+        dataset.read("test")
+
+
+@pytest.mark.parametrize("names", [None, ["x", "y"]])
+def test_missing_labels_are_refused(tmp_path, names):
+    path = write(tmp_path / "a.parquet", noise(3, 3, 3), [0, None, 1], names)
+    with pytest.raises(DataError, match=r"a\.parquet: row 1 has no label; a data set"):
+        read(path)
+
+
+def test_labels_of_other_types_are_refused(tmp_path):
+    path = write(tmp_path / "a.parquet", noise(2, 3, 3), [[0, 1], [1]])
+    with pytest.raises(DataError, match=r"the labels are of type list<.*one whole number or text an image is needed"):
+        open_parquet({"all": [path]}, "a")
+
+
+def test_missing_columns_are_named(tmp_path):
+    path = write(tmp_path / "a.parquet", noise(1, 3, 3), [0], label=None, extra={"weight": pa.array([1])})
+    with pytest.raises(DataError, match=r"a\.parquet has no column 'label'; its columns are weight, image"):
+        open_parquet({"all": [path]}, "a")
+    pq.write_table(pa.table({"image": ["a.png"], "label": [0]}), path)
+    with pytest.raises(
+        DataError, match=r"has no column of images \(struct<bytes, path>\); its columns are image, label"
+    ):
+        open_parquet({"all": [path]}, "a")
+    good = write(tmp_path / "b.parquet", noise(1, 3, 3), [0])
+    with pytest.raises(DataError, match=r"a\.parquet has no column 'image'; its columns are other, label"):
+        open_parquet({"train": [good], "test": [write(path, noise(1, 3, 3), [0], image="other")]}, "a").read("test")
+
+
+def test_files_without_rows_are_refused(tmp_path):
+    path = write(tmp_path / "a.parquet", [], pa.array([], pa.int64()), ["x"])
+    with pytest.raises(DataError, match=r"a\.parquet holds no image"):
+        read(path)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    path = write(tmp_path / "a.parquet", noise(4, 20, 20), [0, 1, 0, 1], ["x", "y"])
+    good = path.read_bytes()
+    for bad in (b"", b"PAR1 is not all", good[:-40], good[:100]):
+        path.write_bytes(bad)
+        with pytest.raises(DataError, match=r"a\.parquet is not a Parquet file that can be read"):
+            open_parquet({"all": [path]}, "a")
+    path.write_bytes(good[:4] + bytes(400) + good[404:])
+    with pytest.raises(DataError, match=r"a\.parquet( is damaged|: | is not)"):
+        open_parquet({"all": [path]}, "a").read("all")
+
+
+def test_reading_training_images_opens_no_test_file(tmp_path):
+    write(tmp_path / "train.parquet", noise(2, 3, 3), [0, 1])
+    (tmp_path / "test.parquet").write_bytes(b"not to be opened")
+    dataset = open_parquet(find_parquet_splits(tmp_path), "small")
+    assert dataset.published == ("train", "test")
+    assert len(dataset.read("train")) == 2
+    with pytest.raises(DataError, match=r"test\.parquet is not a Parquet file"):
+        dataset.read("test")
+
+
+def test_mnist_equals_its_idx_files(data_folder):
+    files = open_idx(data_folder("mnist"), "mnist")
+    table = open_parquet(find_parquet_splits(data_folder("mnist-parquet")), "mnist")
+    assert files.classes == table.classes
+    for split, count in (("train", 60000), ("test", 10000)):
+        ours, theirs = files.read(split), table.read(split)
+        assert len(ours) == len(theirs) == count
+        np.testing.assert_array_equal(ours.pixels, theirs.pixels)
+        np.testing.assert_array_equal(ours.labels, theirs.labels)

@@ -1,0 +1,232 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitrail.data.dataset import Dataset, ImageSet, number_names
+from vitrail.data.sources import open_dataset
+from vitrail.data.splits import content_hashes, draw_splits, fingerprint, make_splits, read_splits, write_splits
+from vitrail.errors import CheckpointError, ConfigError, DataError
+
+RATES = {"validation": 0.1, "test": 0.2}
+
+
+def image_set(split: str = "train", count: int = 40, num_classes: int = 2, seed: int = 0) -> ImageSet:
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 3, 4, 1), dtype=np.uint8)
+    return ImageSet(pixels, np.arange(count, dtype=np.int64) % num_classes, number_names(split, count))
+
+
+def dataset(*published: str) -> Dataset:
+    seeds = {"all": 0, "train": 0, "validation": 1, "test": 2}
+    return Dataset("small", ("ant", "bee"), published, lambda split: image_set(split, seed=seeds[split]))
+
+
+def unreadable_test(*published: str) -> Dataset:
+    def reader(split: str) -> ImageSet:
+        assert split != "test"
+        return image_set(split)
+
+    return Dataset("small", ("ant", "bee"), published, reader)
+
+
+def test_hashes_are_of_content_and_shape():
+    pixels = np.zeros((2, 2, 6, 1), np.uint8)
+    expected = hashlib.sha256(b"(2, 6, 1)" + bytes(12)).hexdigest()
+    assert content_hashes(pixels) == [expected] * 2
+    assert content_hashes(pixels.reshape(2, 3, 4, 1))[0] != expected
+    pixels[1, 0, 0] = 1
+    assert content_hashes(pixels)[1] != expected
+    assert content_hashes(np.asfortranarray(pixels)) == content_hashes(pixels)
+
+
+def test_every_image_is_in_one_split_and_classes_keep_their_share():
+    images = image_set(count=1000, num_classes=5)
+    drawn = draw_splits(images.labels, content_hashes(images.pixels), RATES, seed=0)
+    assert list(drawn) == ["train", "validation", "test"]
+    assert sorted(np.concatenate(list(drawn.values())).tolist()) == list(range(1000))
+    for name, per_class in (("train", 140), ("validation", 20), ("test", 40)):
+        assert drawn[name].dtype == np.int64
+        assert (np.diff(drawn[name]) > 0).all()
+        assert np.bincount(images.labels[drawn[name]]).tolist() == [per_class] * 5
+
+
+def test_the_seed_decides_and_nothing_else():
+    images = image_set(count=200)
+    hashes = content_hashes(images.pixels)
+    first, again, other = (draw_splits(images.labels, hashes, RATES, seed)["test"].tolist() for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_splits_are_these_on_every_machine():
+    hashes = [hashlib.sha256(bytes([index])).hexdigest() for index in range(20)]
+    drawn = draw_splits(np.zeros(20, np.int64), hashes, RATES, seed=3)
+    assert {name: drawn[name].tolist() for name in RATES} == {"validation": [6, 18], "test": [7, 11, 12, 13]}
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_membership_does_not_depend_on_the_order_and_equal_images_stay_together(data):
+    contents = data.draw(st.lists(st.integers(0, 30), min_size=12, max_size=60))
+    # Three images of each class that no other equals, so that every class can be dealt out.
+    contents = [*range(100, 109), *contents]
+    labels = np.array([index % 3 for index in range(len(contents))], np.int64)
+    order = np.array(data.draw(st.permutations(range(len(contents)))))
+    hashes = [hashlib.sha256(str(content).encode()).hexdigest() for content in contents]
+    drawn = draw_splits(labels, hashes, RATES, seed=7)
+    permuted = draw_splits(labels[order], [hashes[index] for index in order], RATES, seed=7)
+    for name, indices in drawn.items():
+        assert sorted(order[permuted[name]].tolist()) == indices.tolist()
+        assert set(labels[indices].tolist()) == {0, 1, 2}
+    members = [{contents[index] for index in indices} for indices in drawn.values()]
+    assert sum(map(len, members)) == len(set(contents))
+
+
+def test_many_equal_images_do_not_overfill_a_split():
+    contents = [*range(30), *[99] * 70]
+    hashes = [str(content) for content in contents]
+    for seed in range(5):
+        drawn = draw_splits(np.zeros(100, np.int64), hashes, RATES, seed)
+        assert [len(drawn[name]) for name in ("train", "validation", "test")] == [79 - 9, 10, 20]
+        assert set(range(30, 100)) <= set(drawn["train"].tolist())
+
+
+def test_the_smallest_classes_get_one_image_in_each_split():
+    labels = np.array([0] * 50 + [1] * 3, np.int64)
+    hashes = [str(index) for index in range(53)]
+    drawn = draw_splits(labels, hashes, {"validation": 0.01, "test": 0.9}, seed=0)
+    assert [np.bincount(labels[indices]).tolist()[1] for indices in drawn.values()] == [1, 1, 1]
+    assert all(len(indices) >= 2 for indices in drawn.values())
+
+
+def test_classes_with_too_few_images_are_named():
+    labels = np.array([0] * 10 + [1] * 2, np.int64)
+    hashes = [str(index) for index in range(12)]
+    message = r"^Class 'bee' has 2 different images; 3 are needed, one for each of train, validation, test$"
+    with pytest.raises(DataError, match=message):
+        draw_splits(labels, hashes, RATES, 0, ["ant", "bee"])
+    with pytest.raises(
+        DataError, match=r"^Class 1 has 1 different image; 2 are needed, one for each of train, validation$"
+    ):
+        draw_splits(labels, [*hashes[:10], "same", "same"], {"validation": 0.1}, 0)
+
+
+@pytest.mark.parametrize("rates", [{"test": 0.0}, {"test": 1.0}, {"test": -0.1}, {"validation": 0.5, "test": 0.5}])
+def test_impossible_rates_are_refused(rates):
+    with pytest.raises(ConfigError, match=rf"test_rate={rates['test']} is not possible; rates lie between 0 and 1"):
+        draw_splits(np.zeros(9, np.int64), list("abcdefghi"), rates, 0)
+
+
+@pytest.mark.parametrize(
+    ("published", "sources", "sizes"),
+    [
+        (("all",), ("all", "all", "all"), (28, 4, 8)),
+        (("train",), ("train", "train", "train"), (28, 4, 8)),
+        (("train", "test"), ("train", "train", "test"), (36, 4, 40)),
+        (("train", "validation"), ("train", "validation", "train"), (32, 40, 8)),
+        (("train", "validation", "test"), ("train", "validation", "test"), (40, 40, 40)),
+    ],
+)
+def test_published_splits_stay_and_missing_ones_are_drawn_from_training(published, sources, sizes):
+    source = dataset(*published)
+    splits = make_splits(source, 0.1, 0.2, seed=0)
+    names = ("train", "validation", "test")
+    assert tuple(splits.parts[name].source for name in names) == sources
+    images = [splits.images(source, name) for name in names]
+    assert tuple(map(len, images)) == sizes
+    assert splits.rates == {name: rate for name, rate in RATES.items() if name not in published}
+    for name, got in zip(names, images, strict=True):
+        if name in published and sources.count(name) == 1:
+            np.testing.assert_array_equal(got.pixels, source.read(name).pixels)
+    used = [name for got in images for name in got.names]
+    assert len(set(used)) == len(used)
+
+
+def test_the_published_test_file_is_not_opened():
+    source = unreadable_test("train", "test")
+    splits = make_splits(source, 0.1, 0.2, seed=0)
+    assert splits.parts["test"].indices is None
+    assert len(splits.images(source, "train")) + len(splits.images(source, "validation")) == 40
+
+
+def test_a_set_without_training_images_is_refused():
+    with pytest.raises(DataError, match=r"^small has no images to train on, only test$"):
+        make_splits(dataset("test"), 0.1, 0.2, 0)
+
+
+def test_an_unknown_split_is_refused():
+    source = dataset("all")
+    with pytest.raises(
+        ConfigError, match=r"^No split named 'vaildation'\. Did you mean 'validation'\? The splits are train"
+    ):
+        make_splits(source, 0.1, 0.2, 0).images(source, "vaildation")
+
+
+def test_other_data_are_noticed():
+    splits = make_splits(dataset("all"), 0.1, 0.2, 0)
+    other = Dataset("small", ("ant", "bee"), ("all",), lambda _: image_set(seed=5))
+    with pytest.raises(DataError, match=r"^small is not the data that the splits were drawn from"):
+        splits.images(other, "test")
+
+
+def test_fingerprints_are_of_pixels_labels_and_shape():
+    images = image_set()
+    pixels = images.pixels.copy()
+    pixels[3, 0, 0] ^= 1
+    labels = images.labels.copy()
+    labels[0] = 1
+    variants = [
+        images,
+        ImageSet(pixels, images.labels, images.names),
+        ImageSet(images.pixels, labels, images.names),
+        ImageSet(images.pixels.reshape(40, 4, 3, 1), images.labels, images.names),
+        images.take(np.arange(39, -1, -1)),
+    ]
+    assert len({fingerprint(variant) for variant in variants}) == len(variants)
+    assert fingerprint(images.take(np.arange(40))) == fingerprint(images)
+
+
+@pytest.mark.parametrize("published", [("all",), ("train", "test")])
+def test_splits_survive_their_file(tmp_path, published):
+    source = dataset(*published)
+    splits = make_splits(source, 0.1, 0.2, seed=5)
+    path = tmp_path / "the splits.json"
+    write_splits(splits, path)
+    again = read_splits(path)
+    for name in ("train", "validation", "test"):
+        ours, theirs = splits.images(source, name), again.images(source, name)
+        assert ours.names == theirs.names
+        np.testing.assert_array_equal(ours.pixels, theirs.pixels)
+    assert again.to_json() == splits.to_json()
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["dataset"] == "small"
+    assert content["seed"] == 5
+    assert content["splits"]["validation"]["source"] == published[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"splits": {}}', '{"splits": {"test": {"source": "all", "indices": null}}}', "null"]
+)
+def test_damaged_files_are_refused(tmp_path, text):
+    path = tmp_path / "splits.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"splits\.json holds no splits that can be read"):
+        read_splits(path)
+
+
+def test_missing_files_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"gone\.json holds no splits that can be read: it is missing or damaged"):
+        read_splits(tmp_path / "gone.json")
+
+
+def test_digits_are_split_by_class():
+    digits = open_dataset("digits")
+    splits = make_splits(digits, 0.1, 0.2, seed=0)
+    images = {name: splits.images(digits, name) for name in ("train", "validation", "test")}
+    assert sum(map(len, images.values())) == 1797
+    assert abs(len(images["test"]) - 359) <= 5
+    counts = np.bincount(digits.read("all").labels)
+    assert np.abs(np.bincount(images["test"].labels) - 0.2 * counts).max() <= 0.5

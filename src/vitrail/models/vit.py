@@ -218,13 +218,12 @@ class VisionTransformer(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                if isinstance(module.bias, Tensor):
-                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Conv2d):
                 gain = 1.0 if name == "patch_embed.proj" else 2.0**0.5  # the stem's convolutions feed a GELU
                 nn.init.trunc_normal_(module.weight, std=gain * module.weight[0].numel() ** -0.5)
-                if isinstance(module.bias, Tensor):
-                    nn.init.zeros_(module.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith(".bias"):
+                nn.init.zeros_(parameter)
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=1e-6)
         if isinstance(self.pos_embed, nn.Parameter) and self.config.pos_embed_std:

@@ -26,7 +26,13 @@ from vitrail.errors import ConfigError, Interrupted, suggest
 from vitrail.evaluation import classification_metrics, softmax
 from vitrail.predictions import Prediction, check_output, write_parquet, write_predictions
 from vitrail.preparation import Request, TrainingData, prepare_new, prepare_resumed, preprocess_of, resized
-from vitrail.reporting.run_figures import draw_data_figures, draw_result_figures, draw_training_figures, run_html
+from vitrail.reporting.run_figures import (
+    Picture,
+    draw_data_figures,
+    draw_result_figures,
+    draw_training_figures,
+    run_html,
+)
 from vitrail.runs import RunDirectory, find_run, new_run, newest_unfinished
 
 if TYPE_CHECKING:
@@ -62,9 +68,9 @@ class Run:
         """As `vitrail.predict`."""
         return predict(self.path, images, device=device)
 
-    def figures(self) -> dict[str, Path]:
-        """The PNG files of the run by name, such as "curves" and "confusion"."""
-        return {path.stem: path for path in sorted(self.directory.figures_path.glob("*.png"))}
+    def figures(self) -> dict[str, Picture]:
+        """The pictures of the run by name, such as "curves" and "confusion"; a notebook shows each as it is."""
+        return {path.stem: Picture(path) for path in sorted(self.directory.figures_path.glob("*.png"))}
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,16 @@ from vitrail.figures import draw_confusion, draw_curves, draw_predictions, draw_
 from vitrail.runs import RunDirectory, read_json_lines
 
 NUM_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file that a notebook shows as the picture it is."""
+
+    path: Path
+
+    def _repr_png_(self) -> bytes:
+        return self.path.read_bytes()
 
 
 def draw_data_figures(directory: RunDirectory, images: ImageSet, classes: tuple[str, ...]) -> None:
@@ -77,7 +88,7 @@ def draw_result_figures(
     save_figure(draw_confusion(metrics["confusion"], classes), directory.figures_path / "confusion.png")
 
 
-def run_html(name: str, result: Mapping[str, Any] | None, figures: Mapping[str, Path]) -> str:
+def run_html(name: str, result: Mapping[str, Any] | None, figures: Mapping[str, Picture]) -> str:
     """A run for a notebook: its result in a table, its curves and predictions below, all in one piece of HTML."""
     if result is None:
         return f"<p><b>{html.escape(name)}</b> has not finished</p>"
@@ -93,8 +104,8 @@ def run_html(name: str, result: Mapping[str, Any] | None, figures: Mapping[str, 
     table = "".join(f"<tr><th>{key}</th><td>{html.escape(str(value))}</td></tr>" for key, value in rows.items())
     shown = [figures[key] for key in ("curves", "predictions") if key in figures]
     pictures = "".join(
-        f'<img alt="{path.stem}" style="max-width:100%" src="data:image/png;base64,'
-        f'{base64.b64encode(path.read_bytes()).decode()}">'
-        for path in shown
+        f'<img alt="{picture.path.stem}" style="max-width:100%" src="data:image/png;base64,'
+        f'{base64.b64encode(picture.path.read_bytes()).decode()}">'
+        for picture in shown
     )
     return f"<table>{table}</table>{pictures}"

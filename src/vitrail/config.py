@@ -22,7 +22,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 class DataConfig(BaseModel):
     """Which images, how they are split, and what training changes about them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     source: str = "digits"
     """a named set, a folder or a Parquet file"""
@@ -41,7 +41,7 @@ class DataConfig(BaseModel):
 class TrainingConfig(BaseModel):
     """How the weights are found."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     epochs: PositiveInt = 20
     """passes over the training images"""
@@ -87,9 +87,10 @@ class TrainingConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
         if self.batch_size % self.accumulate:
+            smaller = range(1, min(self.accumulate, self.batch_size + 1))
             raise ValueError(
-                f"training.batch_size={self.batch_size} is not a multiple of training.accumulate={self.accumulate}; "
-                f"use accumulate={max(n for n in range(1, self.accumulate) if self.batch_size % n == 0)}"
+                f"batch_size={self.batch_size} is not a multiple of accumulate={self.accumulate}; "
+                f"use accumulate={max(number for number in smaller if self.batch_size % number == 0)}"
             )
         return self
 
@@ -97,7 +98,7 @@ class TrainingConfig(BaseModel):
 class RunConfig(BaseModel):
     """One run: data, model and training. Equal configs on equal data give equal weights on one machine."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     recipe: str
     """name of the recipe this began as"""
@@ -156,22 +157,26 @@ def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     Raises ConfigError for an unknown key (with the nearest valid one), a value of the wrong type or out of range.
     """
     tree = config.model_dump()
-    valid = [setting.key for setting in settings_of(config)]
+    types = {setting.key: setting.type for setting in settings_of(config)}
     for key, value in settings.items():
-        if key not in valid:
+        if key not in types:
             raise ConfigError(
-                f"No setting named {key!r}.{_nearest_key(key, valid)} `vitrail recipes {config.recipe}` lists them all"
+                f"No setting named {key!r}.{_nearest_key(key, list(types))} "
+                f"`vitrail recipes {config.recipe}` lists them all"
             )
         *parents, leaf = key.split(".")
         node = tree
         for parent in parents:
             node = node[parent]
-        node[leaf] = _parse(value)
+        node[leaf] = _parse(value, types[key]) if isinstance(value, str) else value
     return _validate(tree)
 
 
 def _nearest_key(key: str, valid: list[str]) -> str:
     """A suggestion by the whole key, else by its last part: `batchsize` should find `training.batch_size`."""
+    group = [name for name in valid if name.startswith(key.rstrip(".") + ".")]
+    if group:
+        return f" It is a group; name a setting in it, such as {group[0]!r}."
     by_leaf = {name.rpartition(".")[2]: name for name in valid}
     near = suggest(key, valid)
     if near:
@@ -180,19 +185,28 @@ def _nearest_key(key: str, valid: list[str]) -> str:
     return suggest(by_leaf[leaf.split("'")[1]], valid) if leaf else ""
 
 
-def _parse(value: Any) -> Any:
-    """Text from the command line as JSON where it is JSON; `none` is null; the rest stays text."""
-    if not isinstance(value, str):
-        return value
-    if value.lower() in {"none", "null"}:
+def _parse(text: str, wanted: str) -> Any:
+    """Text from the command line as a value of a setting's type; text that does not fit stays text, to be refused.
+
+    `none` where a value may be left out; 28,28 or 28x28 or [28, 28] or a single number where several are wanted.
+    """
+    if wanted.endswith(" or none") and text.lower() in {"none", "null"}:
         return None
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        parts = value.strip("()[] ").split(",")
-        if len(parts) > 1:
-            return [_parse(part.strip()) for part in parts if part.strip()]
-        return value
+    if wanted.startswith(("text", "one of", "true or false")):
+        return text
+    if wanted.startswith("("):
+        parts = text.lower().strip("()[] ").replace("x", ",").split(",")
+        return [_number(part.strip()) for part in parts if part.strip()]
+    return _number(text)
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ VitrailError
 from __future__ import annotations
 
 import difflib
+import re
 import signal
 from collections.abc import Iterable
 from typing import Any
@@ -59,11 +60,48 @@ def suggest(name: str, valid: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def from_validation(error: Any, prefix: str = "") -> ConfigError:
-    """One sentence for a pydantic ValidationError: the first key that is wrong, its value, and what is allowed."""
+# What to use instead, by the type of pydantic's error; braces are filled from its context.
+_ALLOWED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "an object of settings",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "less_than": "a number less than {lt:g}",
+    "less_than_equal": "{le:g} or less",
+    "missing": "more values",  # of a list; a setting that is missing has a sentence of its own
+    "model_type": "an object of settings",
+    "string_type": "text",
+    "too_long": "{max_length} values",
+    "too_short": "{min_length} values",
+    "tuple_type": "a list of values",
+}
+
+
+def from_validation(error: Any) -> ConfigError:
+    """One sentence for a pydantic ValidationError: the first setting that is wrong, its value, and what is allowed.
+
+    Settings have their full dotted names. The sentences of our own validators speak of one config's settings as
+    `name=value`; the names become dotted here.
+    """
     first = error.errors()[0]
-    key = ".".join([prefix, *(str(part) for part in first["loc"] if not isinstance(part, int))]).strip(".")
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return ConfigError(message)
-    return ConfigError(f"{key}={first['input']!r} is not valid: {message[0].lower()}{message[1:]}")
+    path, kind, context = first["loc"], first["type"], first.get("ctx", {})
+    key = ".".join(part for part in path if isinstance(part, str))
+    if kind == "value_error":
+        return ConfigError(re.sub(r"\b\w+=", rf"{key}.\g<0>" if key else r"\g<0>", str(context["error"])))
+    if kind == "missing" and isinstance(path[-1], str):
+        return ConfigError(f"{key} is missing")
+    if kind == "extra_forbidden":
+        return ConfigError(f"No setting is named {key!r}")
+    wrong = f"{key}={first['input']!r} is not possible".lstrip("=")
+    if kind == "literal_error":
+        valid = re.findall("'(.*?)'", context["expected"])
+        return ConfigError(f"{wrong}.{suggest(str(first['input']), valid)} Use {' or '.join(valid)}")
+    allowed = _ALLOWED.get(kind)
+    return ConfigError(f"{wrong}; use {allowed.format(**context)}" if allowed else f"{wrong}: {first['msg']}")

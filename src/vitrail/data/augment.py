@@ -23,7 +23,7 @@ Rate = Annotated[float, Field(ge=0.0, le=1.0)]
 class AugmentConfig(BaseModel):
     """What is changed about training images; the defaults change nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     shift_pixels: Annotated[float, Field(ge=0)] = 0.0
     """largest shift along each axis, in pixels"""

@@ -12,8 +12,12 @@ from vitrail.data.dataset import ImageSet
 
 def to_tensors(images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor]:
     """Pixels (N, C, H, W) uint8 and labels (N,) int64 on `device`."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images.pixels.transpose(0, 3, 1, 2)))
-    return pixels.to(device), torch.from_numpy(images.labels).to(device)
+    # torch warns of arrays that cannot be written to: those are copied, others shared.
+    pixels, labels = (
+        torch.from_numpy(np.require(array, requirements=("C", "W")))
+        for array in (images.pixels.transpose(0, 3, 1, 2), images.labels)
+    )
+    return pixels.to(device), labels.to(device)
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:

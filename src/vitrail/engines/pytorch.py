@@ -45,9 +45,10 @@ def forward_batches(model: nn.Module, images: Tensor, device: torch.device) -> T
     batch_size = max(1, min(512, MEMORY_VALUES // images[0].numel()))
     was_training = model.training
     model.eval()
-    logits = [model(batch.to(device)).float().cpu() for batch in images.split(batch_size)]
-    model.train(was_training)
-    return torch.cat(logits)
+    try:
+        return torch.cat([model(batch.to(device)).float().cpu() for batch in images.split(batch_size)])
+    finally:
+        model.train(was_training)
 
 
 class TorchEngine:
@@ -59,5 +60,6 @@ class TorchEngine:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits (N, K) float32 of images uint8 (N, H, W, C) that have the model's size."""
-        tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        # torch warns of arrays that cannot be written to: those are copied, others shared.
+        tensor = torch.from_numpy(np.require(images.transpose(0, 3, 1, 2), requirements=("C", "W")))
         return forward_batches(self.model, tensor, self.device).numpy()

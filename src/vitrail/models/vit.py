@@ -27,8 +27,6 @@ from vitrail.models.layers import (
 
 def _pair(value: object) -> object:
     """One number means rows and columns alike."""
-    if isinstance(value, str):
-        value = [int(part) for part in value.lower().replace("x", ",").strip("()[] ").split(",") if part.strip()]
     if isinstance(value, int | float):
         return (value, value)
     if isinstance(value, list | tuple) and len(value) == 1:
@@ -44,7 +42,7 @@ Size = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)]
 class ViTConfig(BaseModel):
     """Everything that defines a VisionTransformer. Raises ConfigError through `create_model` for impossible sizes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     kind: Literal["vit"] = "vit"
     """the family of models"""
@@ -79,7 +77,7 @@ class ViTConfig(BaseModel):
     class_token: bool = True
     """a learned token at position 0"""
     global_pool: Literal["token", "avg", "map"] = "token"
-    """what the head reads: the class token, the mean over patches, or attention pooling"""
+    """what the head reads: the class token, the mean over patches, or attention pooling of the patches"""
     pos_embed: Literal["learn", "sincos2d", "none"] = "learn"
     """position information: learned, fixed 2-D sine-cosine, or none"""
     pos_embed_std: Annotated[float, Field(ge=0)] = 0.02
@@ -132,7 +130,10 @@ class ViTConfig(BaseModel):
         for name in ("mean", "std"):
             values = getattr(self, name)
             if values is not None and len(values) != self.in_chans:
-                raise ValueError(f"{name} has {len(values)} values for in_chans={self.in_chans}; give one a channel")
+                raise ValueError(
+                    f"{name}={','.join(map(str, values))} is not one value a channel for in_chans={self.in_chans}; "
+                    f"give {self.in_chans}"
+                )
         return self
 
 
@@ -245,11 +246,12 @@ class VisionTransformer(nn.Module):
 
     def pool(self, tokens: Tensor) -> Tensor:
         """The one vector that the head reads: (B, N, D) -> (B, D)."""
-        if self.attn_pool is not None:
-            return self.attn_pool(tokens)
         if self.config.global_pool == "token":
             return tokens[:, 0]
-        return self.fc_norm(tokens[:, int(self.config.class_token) :].mean(dim=1))
+        patches = tokens[:, int(self.config.class_token) :]
+        if self.attn_pool is not None:
+            return self.attn_pool(patches)
+        return self.fc_norm(patches.mean(dim=1))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.head_drop(self.pool(self.forward_features(images))))

@@ -6,6 +6,8 @@ Every field's meaning is the string under it; `vitrail recipes NAME` prints them
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
@@ -13,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vitrail.data.augment import AugmentConfig
 from vitrail.data.preprocess import Fit
-from vitrail.errors import ConfigError, from_validation, suggest
+from vitrail.errors import ConfigError, from_validation, nearest
 from vitrail.models.vit import ViTConfig
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -151,6 +153,9 @@ def _type_name(annotation: Any) -> str:
     return {"str": "text", "bool": "true or false"}.get(name, name)
 
 
+_OPTIONS = {"recipe": "--recipe", "model_name": "--model"}
+
+
 def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """The config with dotted keys changed: {"training.batch_size": 128, "model.depth": "6"}; text is parsed by type.
 
@@ -164,6 +169,8 @@ def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
                 f"No setting named {key!r}.{_nearest_key(key, list(types))} "
                 f"`vitrail recipes {config.recipe}` lists them all"
             )
+        if key in _OPTIONS:
+            raise ConfigError(f"{key} is a name, which comes with its settings; choose it with {_OPTIONS[key]}")
         *parents, leaf = key.split(".")
         node = tree
         for parent in parents:
@@ -173,16 +180,14 @@ def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
 
 
 def _nearest_key(key: str, valid: list[str]) -> str:
-    """A suggestion by the whole key, else by its last part: `batchsize` should find `training.batch_size`."""
+    """A suggestion by its last part, else by the whole key: `batchsize` should find `training.batch_size`."""
     group = [name for name in valid if name.startswith(key.rstrip(".") + ".")]
     if group:
         return f" It is a group; name a setting in it, such as {group[0]!r}."
     by_leaf = {name.rpartition(".")[2]: name for name in valid}
-    near = suggest(key, valid)
-    if near:
-        return near
-    leaf = suggest(key.rpartition(".")[2], by_leaf)
-    return suggest(by_leaf[leaf.split("'")[1]], valid) if leaf else ""
+    leaf = nearest(key.rpartition(".")[2], by_leaf)
+    near = nearest(key, valid) if leaf is None else by_leaf[leaf]
+    return "" if near is None else f" Did you mean {near!r}?"
 
 
 def _parse(text: str, wanted: str) -> Any:
@@ -195,7 +200,7 @@ def _parse(text: str, wanted: str) -> Any:
     if wanted.startswith(("text", "one of", "true or false")):
         return text
     if wanted.startswith("("):
-        parts = text.lower().strip("()[] ").replace("x", ",").split(",")
+        parts = re.sub(r"(?<=\d)\s*x\s*(?=\d)", ",", text.lower()).strip("()[] ").split(",")
         return [_number(part.strip()) for part in parts if part.strip()]
     return _number(text)
 
@@ -229,7 +234,7 @@ def parse_requirements(requirements: list[str]) -> dict[str, float]:
             wanted[name.strip()] = float(value)
         except ValueError:
             equals = ""
-        if not equals or not name.strip():
+        if not equals or not name.strip() or not math.isfinite(wanted[name.strip()]):
             raise ConfigError(f"--require {requirement!r} is not of the form name=number, such as accuracy=0.95")
     return wanted
 

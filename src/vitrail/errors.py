@@ -11,10 +11,10 @@ VitrailError
 
 from __future__ import annotations
 
-import difflib
 import re
 import signal
 from collections.abc import Iterable
+from difflib import SequenceMatcher
 from typing import Any
 
 
@@ -54,10 +54,26 @@ class Interrupted(VitrailError):
         self.exit_code = 128 + signal_number
 
 
+def nearest(name: str, valid: Iterable[str]) -> str | None:
+    """The one of `valid` that `name` may be a slip of, or None where none is near."""
+    wanted = name.lower()
+
+    def likeness(entry: str) -> float:
+        whole = SequenceMatcher(None, wanted, entry.lower()).ratio()
+        if len(wanted) < 4:
+            return whole
+        # The beginning alone may be meant: vit_tniy for vit_tiny_patch16_224.
+        beginning = SequenceMatcher(None, wanted, entry.lower()[: len(wanted)]).ratio()
+        return max(whole, 0.95 * beginning)
+
+    near = max(valid, key=likeness, default=None)
+    return near if near is not None and likeness(near) >= 0.6 else None
+
+
 def suggest(name: str, valid: Iterable[str]) -> str:
     """Give " Did you mean 'x'?" with the nearest of `valid`, or "" where none is near."""
-    near = difflib.get_close_matches(name, list(valid), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, valid)
+    return "" if near is None else f" Did you mean {near!r}?"
 
 
 # What to use instead, by the type of pydantic's error; braces are filled from its context.
@@ -102,6 +118,6 @@ def from_validation(error: Any) -> ConfigError:
     wrong = f"{key}={first['input']!r} is not possible".lstrip("=")
     if kind == "literal_error":
         valid = re.findall("'(.*?)'", context["expected"])
-        return ConfigError(f"{wrong}.{suggest(str(first['input']), valid)} Use {' or '.join(valid)}")
+        return ConfigError(f"{wrong}.{suggest(str(first['input']), valid)} Use one of {', '.join(valid)}")
     allowed = _ALLOWED.get(kind)
     return ConfigError(f"{wrong}; use {allowed.format(**context)}" if allowed else f"{wrong}: {first['msg']}")

@@ -125,6 +125,11 @@ class ViTConfig(BaseModel):
             )
         if self.global_pool == "token" and not self.class_token:
             raise ValueError("global_pool='token' needs class_token=true; use global_pool='avg' or 'map' without one")
+        if int(self.embed_dim * self.mlp_ratio) < 1:
+            raise ValueError(
+                f"mlp_ratio={self.mlp_ratio:g} leaves the MLP of embed_dim={self.embed_dim} no hidden layer; "
+                "use a larger one"
+            )
         if self.pos_embed == "sincos2d" and self.embed_dim % 4:
             raise ValueError(f"embed_dim={self.embed_dim} is not a multiple of 4, which pos_embed='sincos2d' needs")
         for name in ("mean", "std"):

@@ -109,6 +109,8 @@ class Training:
             while counters.epoch < self.settings.epochs and not counters.stopped_early:
                 self._train_epoch(report)
                 self._finish_epoch(report)
+                if self.signals.received is not None:  # during the evaluation
+                    self._stop(self.signals.received)
         return counters
 
     def _train_epoch(self, report: Report) -> None:
@@ -159,16 +161,17 @@ class Training:
             optimizer.step()
         self._average_weights()
 
-    def _learning_rate_scale(self) -> float:
+    def _set_learning_rate(self) -> None:
         settings = self.settings
         progress = (self.state.counters.step + 0.5) / self.num_steps  # the middle of the step under way
-        return learning_rate_scale(progress, settings.warmup_rate, settings.schedule, settings.final_rate)
-
-    def _set_learning_rate(self) -> None:
-        scale = self._learning_rate_scale()
+        scale = learning_rate_scale(progress, settings.warmup_rate, settings.schedule, settings.final_rate)
         for optimizer, rates in zip(self.state.optimizers, self.base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * scale
+
+    def _last_learning_rate(self) -> float:
+        """The rate that the last step took; every group has the same."""
+        return self.state.optimizers[0].param_groups[0]["lr"]
 
     def _average_weights(self) -> None:
         """Move the running mean of weights; young means follow faster, as in Tarvainen and Valpola 2017."""
@@ -187,6 +190,7 @@ class Training:
         started = time.perf_counter()
         evaluated = self.state.averaged or self.state.model
         accuracy, loss = _evaluate(evaluated, self.validation, self.device)
+        self._check_finite(loss)
         counters.epoch += 1
         counters.evaluation_seconds += time.perf_counter() - started
         line = {"split": "validation", "epoch": counters.epoch, "accuracy": accuracy, "loss": loss}
@@ -202,11 +206,11 @@ class Training:
         self._checkpoint()
         report(self._progress(evaluation=line))
 
-    def _check_finite(self) -> None:
+    def _check_finite(self, validation_loss: float = 0.0) -> None:
         """Raise TrainingError rather than log, evaluate or save what is not a number."""
-        if bool(torch.isfinite(self.loss_sum)) and self.state.is_finite():
+        if math.isfinite(self.loss_sum.item() + validation_loss) and self.state.is_finite():
             return
-        step, rate = self.state.counters.step, self.settings.learning_rate * self._learning_rate_scale()
+        step, rate = self.state.counters.step, self._last_learning_rate()
         advice = (
             "training.learning_rate" if self.settings.clip_norm else "training.learning_rate, set training.clip_norm"
         )
@@ -228,7 +232,7 @@ class Training:
             "images_seen": images_seen,
             "loss": self.loss_sum.item() / num_steps,
             "accuracy": self.correct_sum.item() / (num_steps * self.loader.batch_size),
-            "learning_rate": self.settings.learning_rate * self._learning_rate_scale(),
+            "learning_rate": self._last_learning_rate(),
             "seconds": round(counters.train_seconds, 3),
         }
         if self.config.data.augment.mixup_alpha:
@@ -292,7 +296,8 @@ class Training:
         if counters.step != (0 if wanted == "on" else MEASURED_STEPS) or wanted == "off":
             return
         journal = self.run_directory.journal
-        if journal.last("compile") is not None:  # decided before this run was resumed
+        if journal.last("compile") is not None:  # decided before this run was resumed, perhaps from an earlier step
+            self._replay_compilation()
             return
         self._tick()
         seconds_left = counters.train_seconds / max(counters.step, 1) * (self.num_steps - counters.step)
@@ -311,7 +316,8 @@ class Training:
     def _replay_compilation(self) -> None:
         """Compile as before the run was stopped: compiled arithmetic differs in the last bit."""
         decision = self.run_directory.journal.last("compile")
-        if decision and decision["compiled"] and decision["step"] <= self.state.counters.step:
+        due = decision is not None and decision["compiled"] and decision["step"] <= self.state.counters.step
+        if due and self.compute is self.state.model:
             self.compute = compile_model(self.state.model)
 
 

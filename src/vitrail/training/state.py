@@ -1,7 +1,7 @@
 """What training must remember to go on exactly: weights, their running mean, optimizers, place and counters.
 
 A checkpoint is two files, step-N.safetensors and step-N.json. The JSON is written last and holds the checksum of the
-tensors, so a checkpoint exists whole or not at all; the last two are kept.
+tensors and the counters, so a checkpoint exists whole or not at all; the last two are kept.
 """
 
 from __future__ import annotations
@@ -107,13 +107,20 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
 
     The older checkpoints stay until the new one is whole.
     """
-    stem = f"step-{state.counters.step:09d}"
+    stem, counters = f"step-{state.counters.step:09d}", asdict(state.counters)
     content = write_tensors(folder / f"{stem}.safetensors", dict(state.named_tensors()))
-    facts = {"sha256": hashlib.sha256(content).hexdigest(), "counters": asdict(state.counters)}
+    facts = {"sha256": _checksum(content, counters), "counters": counters}
     write_atomically(folder / f"{stem}.json", json.dumps(facts, indent=2) + "\n")
-    for old in checkpoint_paths(folder)[:-KEPT]:
-        old.unlink(missing_ok=True)  # the JSON first: without it the tensors are no checkpoint
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    paths = checkpoint_paths(folder)
+    kept = [path for path in paths if path.stem <= stem][-KEPT:]  # a later one was refused when the run was resumed
+    for path in paths:
+        if path not in kept:
+            path.unlink(missing_ok=True)  # the JSON first: without it the tensors are no checkpoint
+            path.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def _checksum(tensors: bytes, counters: dict[str, Any]) -> str:
+    return hashlib.sha256(tensors + json.dumps(counters, sort_keys=True).encode()).hexdigest()
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
@@ -128,6 +135,8 @@ def load_newest_checkpoint(folder: Path, state: TrainingState) -> list[str]:
     and none is whole.
     """
     refused: list[str] = []
+    for leftover in folder.glob(".step-*.tmp"):  # of a process that was killed while it wrote
+        leftover.unlink(missing_ok=True)
     paths = checkpoint_paths(folder)
     for path in reversed(paths):
         try:
@@ -156,6 +165,6 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Counters]:
         raise CheckpointError(f"{error.filename} could not be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is torn or corrupt") from error
-    if hashlib.sha256(content).hexdigest() != expected:
+    if _checksum(content, counters) != expected:
         raise CheckpointError(f"{tensors_path} is torn or corrupt: its checksum is not that in {path.name}")
     return load_tensors(content), Counters(**counters)

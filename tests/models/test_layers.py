@@ -1,0 +1,253 @@
+import math
+import re
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms.v2.functional import normalize
+from vit_pytorch.simple_vit import posemb_sincos_2d
+
+from vitrail.errors import ConfigError
+from vitrail.models.layers import (
+    ACTIVATIONS,
+    Attention,
+    AttentionPool,
+    ConvStem,
+    DropPath,
+    Mlp,
+    Normalize,
+    PatchEmbed,
+    check_image_shape,
+    sincos2d_pos_embed,
+)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def scrambled(module: nn.Module) -> nn.Module:
+    """The module with every parameter drawn anew, so that no bias is zero and no scale one."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in module.parameters():
+        parameter.data.normal_(std=0.3, generator=generator)
+    return module
+
+
+# Normalize
+
+
+def test_normalize_equals_torchvision() -> None:
+    images = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    torch.testing.assert_close(Normalize(mean, std)(images), normalize(images, list(mean), list(std)))
+
+
+def test_normalize_takes_bytes_as_parts_of_255() -> None:
+    layer = Normalize((0.5, 0.2), (0.5, 0.1))
+    pixels = torch.randint(0, 256, (2, 2, 3, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layer(pixels), layer(pixels.float() / 255))
+    assert layer(torch.tensor([[[[0, 255]], [[0, 255]]]], dtype=torch.uint8)).tolist() == [
+        [[[-1.0, 1.0]], [[-2.0, 8.0]]]
+    ]
+
+
+def test_normalize_has_buffers_that_are_no_weights() -> None:
+    layer = Normalize((0.5,), (0.5,))
+    assert layer.state_dict() == {}
+    assert dict(layer.named_buffers()).keys() == {"mean", "std"}
+
+
+def test_the_shape_of_images_is_checked() -> None:
+    check_image_shape(torch.zeros(2, 3, 4, 5), 3, (4, 5))
+    message = (
+        "The model takes images of (batch, channels, rows, columns) (B, 3, 4, 5), not (2, 1, 4, 5); "
+        "resize them, or create the model with another image_size and in_chans"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        check_image_shape(torch.zeros(2, 1, 4, 5), 3, (4, 5))
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 3, 5, 4), (2, 3, 4), (2, 3, 4, 10)])
+def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    for layer in (PatchEmbed((4, 5), (2, 5), 3, 6), ConvStem((4, 5), 4, 3, 6)):
+        with pytest.raises(ConfigError, match=r"takes images of .*\(B, 3, 4, 5\)"):
+            layer(torch.zeros(shape))
+
+
+# Patches
+
+
+@pytest.mark.parametrize(
+    ("image_size", "patch_size", "channels"),
+    [((8, 8), (4, 4), 3), ((6, 20), (3, 5), 1), ((7, 14), (7, 7), 5), ((4, 4), (4, 4), 2), ((3, 5), (1, 1), 3)],
+)
+def test_patch_embed_equals_its_strided_convolution(
+    image_size: tuple[int, int], patch_size: tuple[int, int], channels: int
+) -> None:
+    layer = scrambled(PatchEmbed(image_size, patch_size, channels, 6))
+    assert isinstance(layer, PatchEmbed)
+    images = noise(2, channels, *image_size)
+    expected = layer.proj(images).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(layer(images), expected)
+    assert layer(images).shape == (2, layer.num_patches, 6)
+    assert layer.grid == (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
+
+
+def test_patch_embed_takes_images_in_any_memory_layout() -> None:
+    layer = PatchEmbed((6, 8), (3, 4), 3, 5)
+    images = noise(2, 3, 6, 8)
+    for laid_out in (
+        images.contiguous(memory_format=torch.channels_last),
+        images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+        torch.cat([images, images], dim=3)[..., :8],
+    ):
+        assert not laid_out.is_contiguous()
+        torch.testing.assert_close(layer(laid_out), layer(images))
+
+
+def test_patches_are_in_row_major_order() -> None:
+    layer = PatchEmbed((4, 6), (2, 2), 1, 1)
+    nn.init.constant_(layer.proj.weight, 0.25)
+    nn.init.zeros_(layer.proj.bias)
+    numbers = torch.arange(6.0).view(1, 1, 2, 3)
+    images = numbers.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    assert layer(images).flatten().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("image_size", "patch_size", "grid"),
+    [((28, 28), 8, (4, 4)), ((8, 8), 4, (2, 2)), ((30, 45), 16, (2, 3)), ((1, 1), 4, (1, 1)), ((33, 64), 32, (2, 2))],
+)
+def test_conv_stem_rounds_its_grid_up(image_size: tuple[int, int], patch_size: int, grid: tuple[int, int]) -> None:
+    stem = ConvStem(image_size, patch_size, 1, 4)
+    assert stem.grid == grid
+    assert stem(noise(2, 1, *image_size)).shape == (2, grid[0] * grid[1], 4) == (2, stem.num_patches, 4)
+
+
+def test_conv_stem_is_convolutions_of_stride_two_each_with_a_gelu() -> None:
+    stem = scrambled(ConvStem((12, 20), 8, 3, 6))
+    assert isinstance(stem, ConvStem)
+    images = noise(2, 3, 12, 20)
+    maps = images
+    for index, (before, after) in enumerate([(3, 3), (3, 6), (6, 6)]):
+        conv = stem.convs[index]
+        assert conv.weight.shape == (after, before, 3, 3)
+        maps = F.gelu(F.conv2d(F.pad(maps, (1, 1, 1, 1)), conv.weight, conv.bias, stride=2))
+    torch.testing.assert_close(stem(images), maps.flatten(2).transpose(1, 2))
+    assert len(stem.convs) == 3
+
+
+# Attention
+
+
+@pytest.mark.parametrize(("dim", "num_heads", "head_dim"), [(12, 3, 4), (12, 1, 12), (10, 3, 7), (5, 2, 5), (6, 4, 1)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_fused_attention_equals_the_papers_formula(dim: int, num_heads: int, head_dim: int, bias: bool) -> None:
+    layer = scrambled(Attention(dim, num_heads, head_dim, qkv_bias=bias, proj_bias=not bias))
+    assert isinstance(layer, Attention)
+    tokens = noise(2, 9, dim)
+    inner_dim = num_heads * head_dim
+    heads = []
+    for head in range(num_heads):  # appendix A: softmax(q k^T / sqrt(head_dim)) v, each head with its own rows of qkv
+        rows = [
+            slice(part * inner_dim + head * head_dim, part * inner_dim + (head + 1) * head_dim) for part in range(3)
+        ]
+        query, key, value = (tokens @ layer.qkv.weight[row].T + (layer.qkv.bias[row] if bias else 0.0) for row in rows)
+        heads.append((query @ key.mT * head_dim**-0.5).softmax(dim=-1) @ value)
+    expected = torch.cat(heads, dim=-1) @ layer.proj.weight.T + (0.0 if bias else layer.proj.bias)
+    torch.testing.assert_close(layer(tokens), expected, rtol=1e-4, atol=1e-5)
+    assert (layer.qkv.bias is not None, layer.proj.bias is not None) == (bias, not bias)
+
+
+def test_attention_dropout_keeps_the_expectation_and_stops_after_training() -> None:
+    layer = scrambled(Attention(4, 2, 3, attn_drop=0.5))
+    tokens = noise(1, 5, 4).expand(4000, -1, -1)
+    torch.manual_seed(0)
+    mean = layer(tokens).mean(dim=0)
+    layer.eval()
+    wanted = layer(tokens)
+    torch.testing.assert_close(mean, wanted[0], rtol=0.0, atol=0.05)
+    torch.testing.assert_close(wanted, wanted[:1].expand_as(wanted))
+
+
+def test_attention_pool_equals_one_query_written_out() -> None:
+    pool = scrambled(AttentionPool(8, 2, 1.5, "relu"))
+    assert isinstance(pool, AttentionPool)
+    tokens = noise(3, 5, 8)
+    query = (pool.latent[0, 0] @ pool.q.weight.T + pool.q.bias).view(2, 4)
+    key, value = (tokens @ pool.kv.weight.T + pool.kv.bias).split(8, dim=-1)
+    probabilities = torch.einsum("hk,bnhk->bhn", query, key.view(3, 5, 2, 4)).div(4**0.5).softmax(dim=-1)
+    pooled = torch.einsum("bhn,bnhk->bhk", probabilities, value.view(3, 5, 2, 4)).flatten(1)
+    pooled = pooled @ pool.proj.weight.T + pool.proj.bias
+    normed = F.layer_norm(pooled, (8,), pool.norm.weight, pool.norm.bias, eps=1e-6)
+    hidden = F.relu(normed @ pool.mlp.fc1.weight.T + pool.mlp.fc1.bias)
+    assert hidden.shape == (3, 12)
+    torch.testing.assert_close(pool(tokens), pooled + hidden @ pool.mlp.fc2.weight.T + pool.mlp.fc2.bias)
+
+
+def test_attention_pool_does_not_mind_the_order_of_tokens() -> None:
+    pool = scrambled(AttentionPool(8, 2, 2.0))
+    tokens = noise(3, 5, 8)
+    torch.testing.assert_close(pool(tokens[:, [3, 1, 4, 0, 2]]), pool(tokens))
+
+
+# Mlp
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_mlp_with_gelu_equals_the_exact_formula(bias: bool) -> None:
+    mlp = scrambled(Mlp(4, 6, bias=bias))
+    assert isinstance(mlp, Mlp)
+    assert (mlp.fc1.bias is not None, mlp.fc2.bias is not None) == (bias, bias)
+    tokens = noise(2, 3, 4)
+    hidden = tokens @ mlp.fc1.weight.T + (mlp.fc1.bias if bias else 0.0)
+    hidden = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2  # not the approximation by tanh
+    torch.testing.assert_close(mlp(tokens), hidden @ mlp.fc2.weight.T + (mlp.fc2.bias if bias else 0.0))
+
+
+def test_mlp_with_relu_cuts_at_zero() -> None:
+    mlp = scrambled(Mlp(4, 6, "relu"))
+    assert isinstance(mlp, Mlp)
+    tokens = noise(2, 3, 4)
+    hidden = (tokens @ mlp.fc1.weight.T + mlp.fc1.bias).clamp(min=0)
+    torch.testing.assert_close(mlp(tokens), hidden @ mlp.fc2.weight.T + mlp.fc2.bias)
+    assert {*ACTIVATIONS} == {"gelu", "relu"}
+
+
+# DropPath
+
+
+def test_drop_path_leaves_out_whole_branches_and_keeps_the_expectation() -> None:
+    torch.manual_seed(0)
+    out = DropPath(0.25)(torch.ones(20_000, 2, 3))
+    kept = out[:, 0, 0] > 0
+    torch.testing.assert_close(out[kept], torch.full_like(out[kept], 4 / 3))
+    assert out[~kept].abs().max() == 0
+    deviation = (0.25 * 0.75 / 20_000) ** 0.5
+    assert abs(kept.double().mean().item() - 0.75) < 4 * deviation
+
+
+def test_drop_path_does_nothing_after_training_or_at_rate_zero() -> None:
+    branch = noise(4, 2, 3)
+    assert torch.equal(DropPath(0.9).eval()(branch), branch)
+    assert torch.equal(DropPath(0.0)(branch), branch)
+
+
+# Position embeddings
+
+
+@pytest.mark.parametrize(("grid", "dim"), [((4, 4), 16), ((3, 7), 24), ((7, 2), 8), ((1, 1), 12)])
+def test_sincos2d_equals_vit_pytorch(grid: tuple[int, int], dim: int) -> None:
+    torch.testing.assert_close(sincos2d_pos_embed(grid, dim)[0], posemb_sincos_2d(*grid, dim))
+
+
+def test_sincos2d_of_the_smallest_width_is_finite() -> None:
+    first = sincos2d_pos_embed((1, 2), 4)[0]
+    torch.testing.assert_close(first, torch.tensor([[0, 1, 0, 1], [math.sin(1), math.cos(1), 0, 1]]))
+
+
+def test_sincos2d_needs_a_width_of_four_parts() -> None:
+    with pytest.raises(ConfigError, match=r"^embed_dim=10 is not a multiple of 4, which pos_embed='sincos2d' needs$"):
+        sincos2d_pos_embed((2, 2), 10)

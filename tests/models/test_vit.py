@@ -1,0 +1,429 @@
+import re
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+import vit_pytorch
+from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
+from torch import Tensor, nn
+
+from vitrail.errors import ConfigError
+from vitrail.models import model_config
+from vitrail.models.layers import DropPath, Normalize
+from vitrail.models.vit import Block, VisionTransformer, ViTConfig
+
+TINY: dict[str, Any] = {
+    "image_size": 12,
+    "patch_size": 4,
+    "in_chans": 3,
+    "num_classes": 5,
+    "embed_dim": 24,
+    "depth": 2,
+    "num_heads": 3,
+}
+
+
+def images(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def pixels(*shape: int) -> Tensor:
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def scramble(model: nn.Module) -> None:
+    """Draw every parameter anew, so that no bias is zero, no scale one, and attention far from even."""
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        is_scale = parameter.ndim == 1 and name.endswith("weight")
+        parameter.data.normal_(mean=float(is_scale), std=0.3, generator=generator)
+
+
+def tiny(**settings: Any) -> VisionTransformer:
+    torch.manual_seed(0)
+    model = VisionTransformer(ViTConfig.model_validate({**TINY, **settings})).eval()
+    scramble(model)
+    return model
+
+
+# Parity with timm
+
+# Settings of ours, and what timm calls otherwise.
+TIMM_CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "token": ({}, {}),
+    "avg": ({"global_pool": "avg"}, {}),
+    "avg, no class token": ({"global_pool": "avg", "class_token": False}, {}),
+    "map": ({"global_pool": "map"}, {}),
+    "map, no class token": ({"global_pool": "map", "class_token": False}, {}),
+    "no qkv bias": ({"qkv_bias": False}, {}),
+    "no bias after": ({"proj_bias": False, "mlp_bias": False}, {"proj_bias": False}),
+    "no position": ({"pos_embed": "none"}, {}),
+    "wide image": ({"image_size": (8, 20)}, {}),
+    "wide patches": ({"image_size": (8, 30), "patch_size": (2, 10)}, {}),
+    "one channel": ({"in_chans": 1}, {}),
+    "five channels": ({"in_chans": 5}, {}),
+    "one head": ({"num_heads": 1}, {}),
+    "twelve heads, deeper": ({"num_heads": 12, "depth": 5}, {}),
+    "relu": ({"act_layer": "relu", "global_pool": "map"}, {}),
+    "narrow mlp": ({"mlp_ratio": 1.7, "global_pool": "map"}, {}),
+}
+
+
+def timm_pair(ours: dict[str, Any], theirs: dict[str, Any]) -> tuple[VisionTransformer, nn.Module]:
+    """Our model and timm's, with the weights of timm's under timm's names."""
+    settings = {**TINY, **ours}
+    named = {key: value for key, value in settings.items() if key not in {"image_size", "mlp_bias"}}
+    reference = TimmVisionTransformer(img_size=settings["image_size"], **{**named, **theirs}).eval()
+    scramble(reference)
+    model = VisionTransformer(ViTConfig.model_validate(settings)).eval()
+    model.load_state_dict(reference.state_dict(), strict=True)
+    return model, reference
+
+
+@pytest.mark.parametrize("case", TIMM_CASES)
+def test_logits_equal_timms(case: str) -> None:
+    model, reference = timm_pair(*TIMM_CASES[case])
+    batch = images(3, model.config.in_chans, *model.config.image_size)
+    with torch.inference_mode():
+        expected = reference((batch - 0.5) / 0.5)
+        torch.testing.assert_close(model(batch), expected, rtol=1e-5, atol=1e-5)
+    assert expected.std() > 0.1
+
+
+@pytest.mark.parametrize("pool", ["token", "avg", "map"])
+def test_gradients_equal_timms(pool: str) -> None:
+    model, reference = timm_pair({"global_pool": pool}, {})
+    batch, labels = images(4, 3, 12, 12), torch.tensor([0, 1, 2, 4])
+    nn.functional.cross_entropy(model(batch), labels).backward()
+    nn.functional.cross_entropy(reference((batch - 0.5) / 0.5), labels).backward()
+    expected = {name: parameter.grad for name, parameter in reference.named_parameters()}
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_drop_path_rates_grow_linearly_as_in_timm() -> None:
+    model, reference = timm_pair({"drop_path_rate": 0.3, "depth": 4}, {})
+    rates = [block.drop_path1.rate for block in model.blocks]
+    assert rates == [block.drop_path2.rate for block in model.blocks]
+    assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert rates == pytest.approx([getattr(block.drop_path1, "drop_prob", 0.0) for block in reference.blocks])
+
+
+# Parity with vit-pytorch
+
+
+def vit_pytorch_weights(reference: nn.Module, patch: tuple[int, int], channels: int) -> dict[str, Tensor]:
+    """Its weights under our names: its patches hold pixels before channels, its norms stand within their layers."""
+    theirs = reference.state_dict()
+    dim = theirs["mlp_head.weight"].shape[1]
+    projection = theirs["to_patch_embedding.1.weight"].view(dim, *patch, channels).permute(0, 3, 1, 2)
+    ours = {
+        "cls_token": theirs["cls_token"].view(1, 1, dim),
+        "pos_embed": theirs["pos_embedding"].view(1, -1, dim),
+        "patch_embed.proj.weight": projection,
+        "patch_embed.proj.bias": theirs["to_patch_embedding.1.bias"],
+    }
+    renamed = {"transformer.norm": "norm", "mlp_head": "head"}
+    for index in range(len(reference.transformer.layers)):
+        before, after = f"transformer.layers.{index}", f"blocks.{index}"
+        renamed |= {
+            f"{before}.0.norm": f"{after}.norm1",
+            f"{before}.0.to_qkv": f"{after}.attn.qkv",
+            f"{before}.0.to_out.0": f"{after}.attn.proj",
+            f"{before}.1.net.0": f"{after}.norm2",
+            f"{before}.1.net.1": f"{after}.mlp.fc1",
+            f"{before}.1.net.4": f"{after}.mlp.fc2",
+        }
+    for old, new in renamed.items():
+        ours |= {f"{new}.{kind}": theirs[f"{old}.{kind}"] for kind in ("weight", "bias") if f"{old}.{kind}" in theirs}
+    return ours
+
+
+@pytest.mark.parametrize(
+    ("heads", "head_dim", "size", "patch"),
+    [(3, 24, (12, 12), (4, 4)), (2, 5, (12, 12), (6, 4)), (5, 8, (8, 18), (4, 6)), (4, 1, (12, 12), (4, 4))],
+)
+def test_logits_with_any_head_dim_equal_vit_pytorchs(
+    heads: int, head_dim: int, size: tuple[int, int], patch: tuple[int, int]
+) -> None:
+    reference = vit_pytorch.ViT(
+        image_size=size,
+        patch_size=patch,
+        num_classes=5,
+        dim=24,
+        depth=2,
+        heads=heads,
+        mlp_dim=72,
+        channels=3,
+        dim_head=head_dim,
+    ).eval()
+    split, _, projection, _ = reference.to_patch_embedding  # it normalises patches twice, which the paper does not
+    reference.to_patch_embedding = nn.Sequential(split, projection)
+    for module in reference.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = 1e-6
+    scramble(reference)
+    settings = {"image_size": size, "patch_size": patch, "num_heads": heads, "head_dim": head_dim}
+    model = VisionTransformer(ViTConfig.model_validate({**TINY, **settings, "mlp_ratio": 3, "qkv_bias": False})).eval()
+    model.load_state_dict(vit_pytorch_weights(reference, patch, 3), strict=True)
+    batch = images(3, 3, *size)
+    with torch.inference_mode():
+        expected = reference((batch - 0.5) / 0.5)
+        torch.testing.assert_close(model(batch), expected, rtol=1e-5, atol=1e-5)
+    assert expected.std() > 0.1
+
+
+# Properties
+
+
+def permute_patches(batch: Tensor, patch: int, order: Tensor) -> Tensor:
+    patches = nn.functional.unfold(batch, patch, stride=patch)[:, :, order]
+    return nn.functional.fold(patches, batch.shape[2:], patch, stride=patch)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"global_pool": "avg"}, {"global_pool": "avg", "class_token": False}, {"global_pool": "map"}, {}]
+)
+def test_without_position_embedding_the_order_of_patches_does_not_matter(settings: dict[str, Any]) -> None:
+    batch, order = images(2, 3, 12, 12), torch.randperm(9, generator=torch.Generator().manual_seed(3))
+    moved = permute_patches(batch, 4, order)
+    assert not torch.equal(moved, batch)
+    blind = tiny(pos_embed="none", **settings)
+    torch.testing.assert_close(blind(moved), blind(batch), rtol=1e-4, atol=1e-5)
+    for pos_embed in ("learn", "sincos2d"):
+        seeing = tiny(pos_embed=pos_embed, **settings)
+        assert (seeing(moved) - seeing(batch)).abs().max() > 1e-2
+
+
+def test_blocks_commute_with_a_permutation_of_tokens() -> None:
+    block = Block(ViTConfig.model_validate({**TINY, "head_dim": 5}), 0.0)
+    scramble(block)
+    generator = torch.Generator().manual_seed(0)
+    tokens, order = torch.randn(2, 7, 24, generator=generator), torch.randperm(7, generator=generator)
+    torch.testing.assert_close(block(tokens[:, order]), block(tokens)[:, order], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"global_pool": "map"}, {"stem": "conv", "global_pool": "avg"}])
+def test_a_prediction_does_not_depend_on_the_rest_of_its_batch(settings: dict[str, Any]) -> None:
+    model, batch = tiny(**settings), images(4, 3, 12, 12)
+    together = model(batch)
+    alone = torch.cat([model(image[None]) for image in batch])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    others = torch.cat([batch[:1], 1 - batch[1:]])
+    torch.testing.assert_close(model(others)[0], together[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"mean": (0.4, 0.5, 0.1), "std": (0.3, 0.2, 0.01)}, {"stem": "conv"}])
+def test_bytes_and_the_same_floats_give_the_same_logits(settings: dict[str, Any]) -> None:
+    model, batch = tiny(**settings), pixels(2, 3, 12, 12)
+    torch.testing.assert_close(model(batch), model(batch.float() / 255), rtol=1e-4, atol=1e-4)
+
+
+def test_mean_and_deviation_are_taken_off_by_the_model() -> None:
+    mean, std = (0.4, 0.5, 0.1), (0.3, 0.2, 0.7)
+    model, batch = tiny(mean=mean, std=std), images(2, 3, 12, 12)
+    plain = tiny()
+    scaled = Normalize(mean, std)(batch) * 0.5 + 0.5
+    torch.testing.assert_close(model(batch), plain(scaled), rtol=1e-4, atol=1e-5)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ["drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"])
+def test_each_dropout_acts_in_training_alone(name: str) -> None:
+    model, plain, batch = tiny(**{name: 0.5}), tiny(), images(8, 3, 12, 12)
+    torch.testing.assert_close(model(batch), plain(batch), rtol=0.0, atol=0.0)
+    model.train()
+    torch.manual_seed(0)
+    first, second = model(batch), model(batch)
+    torch.manual_seed(0)
+    torch.testing.assert_close(model(batch), first, rtol=0.0, atol=0.0)
+    assert (first - second).abs().max() > 1e-3
+    assert (first - plain(batch)).abs().max() > 1e-3
+
+
+def test_head_dropout_keeps_the_expectation() -> None:
+    model, batch = tiny(drop_rate=0.3), images(1, 3, 12, 12)
+    expected = model(batch)[0]
+    pooled = model.pool(model.forward_features(batch)).expand(20_000, -1)
+    torch.manual_seed(0)
+    logits = model.head(model.head_drop.train()(pooled))
+    assert logits.std(dim=0).min() > 0.1
+    torch.testing.assert_close(logits.mean(dim=0), expected, rtol=0.0, atol=0.05)
+
+
+def test_without_rates_training_computes_what_evaluation_does() -> None:
+    model, batch = tiny(), images(2, 3, 12, 12)
+    evaluated = model(batch)
+    torch.testing.assert_close(model.train()(batch), evaluated, rtol=0.0, atol=0.0)
+    assert all(module.rate == 0 for module in model.modules() if isinstance(module, DropPath))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"global_pool": "avg"},
+        {"global_pool": "avg", "class_token": False, "stem": "conv"},
+        {"global_pool": "map", "pos_embed": "sincos2d"},
+        {"act_layer": "relu", "head_dim": 7, "qkv_bias": False},
+        {"pos_embed": "none", "proj_bias": False, "mlp_bias": False},
+    ],
+)
+def test_the_loss_reaches_every_parameter(settings: dict[str, Any]) -> None:
+    model = tiny(**settings).train()
+    nn.functional.cross_entropy(model(images(4, 3, 12, 12)), torch.tensor([0, 1, 2, 4])).backward()
+    dead = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert dead == []
+
+
+def test_features_are_tokens_with_the_class_token_first() -> None:
+    model, batch = tiny(image_size=(8, 12)), images(2, 3, 8, 12)
+    features = model.forward_features(batch)
+    assert features.shape == (2, 1 + 6, 24)
+    torch.testing.assert_close(model.head(features[:, 0]), model(batch))
+    assert tiny(class_token=False, global_pool="avg").forward_features(images(2, 3, 12, 12)).shape == (2, 9, 24)
+
+
+def test_average_pooling_reads_patches_only() -> None:
+    tokens = torch.zeros(1, 10, 24)
+    tokens[:, 0] = 100.0
+    for pool in ("avg", "map"):
+        model = tiny(global_pool=pool)
+        other = tokens.clone()
+        other[:, 0] = torch.arange(24.0)
+        torch.testing.assert_close(model.pool(tokens), model.pool(other), rtol=0.0, atol=0.0)
+
+
+def test_the_class_token_has_no_fixed_position() -> None:
+    model = tiny(pos_embed="sincos2d", image_size=(8, 12))
+    assert model.pos_embed is not None
+    assert model.pos_embed.shape == (1, 7, 24)
+    assert not model.pos_embed[:, 0].any()
+    assert "pos_embed" not in model.state_dict()
+
+
+@pytest.mark.parametrize(("size", "patch", "tokens"), [((28, 28), 8, 16), ((9, 17), 4, 15), ((12, 12), 16, 1)])
+def test_a_conv_stem_takes_images_that_do_not_divide(size: tuple[int, int], patch: int, tokens: int) -> None:
+    model = tiny(stem="conv", image_size=size, patch_size=patch, class_token=False, global_pool="avg")
+    assert model.forward_features(images(2, 3, *size)).shape == (2, tokens, 24)
+    assert model(images(2, 3, *size)).shape == (2, 5)
+
+
+def test_an_image_of_another_size_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\(B, 3, 12, 12\), not \(1, 3, 12, 16\); resize them, or create the model"):
+        tiny()(images(1, 3, 12, 16))
+
+
+# Weights at the start
+
+
+@pytest.mark.parametrize("settings", [{}, {"stem": "conv", "global_pool": "map"}])
+def test_weights_start_as_the_paper_has_them(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = VisionTransformer(ViTConfig.model_validate({**TINY, **settings, "embed_dim": 96}))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            assert module.weight.std().item() == pytest.approx(0.02, rel=0.15), name
+        elif isinstance(module, nn.Conv2d):
+            gain = 1.0 if name == "patch_embed.proj" else 2**0.5
+            fan_in = module.weight[0].numel()
+            assert module.weight.std().item() == pytest.approx(gain * fan_in**-0.5, rel=0.15), name
+        elif isinstance(module, nn.LayerNorm):
+            assert (module.weight == 1).all(), name
+    assert not any(parameter.any() for name, parameter in model.named_parameters() if name.endswith("bias"))
+    assert model.pos_embed is not None
+    assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.15)
+
+
+def test_position_embeddings_can_start_at_zero() -> None:
+    model = VisionTransformer(ViTConfig.model_validate({**TINY, "pos_embed_std": 0}))
+    assert model.pos_embed is not None
+    assert not model.pos_embed.any()
+    assert model.pos_embed.requires_grad
+
+
+def test_the_seed_makes_the_weights() -> None:
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        states.append(VisionTransformer(ViTConfig.model_validate(TINY)).state_dict()["blocks.1.mlp.fc2.weight"])
+    assert [torch.equal(before, after) for before, after in pairwise(states)] == [True, False]
+
+
+# Impossible settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"image_size": 30, "patch_size": 4},
+            "image_size=30 is not a multiple of patch_size=4; use 28 or 32, or another patch_size",
+        ),
+        (
+            {"image_size": (32, 27), "patch_size": (8, 7)},
+            "image_size=27 is not a multiple of patch_size=7; use 21 or 28, or another patch_size",
+        ),
+        (
+            {"image_size": 3, "patch_size": 4},
+            "image_size=3 is not a multiple of patch_size=4; use 4, or another patch_size",
+        ),
+        (
+            {"embed_dim": 24, "num_heads": 5},
+            "embed_dim=24 is not a multiple of num_heads=5; change one of them, or give head_dim",
+        ),
+        (
+            {"embed_dim": 24, "num_heads": 5, "head_dim": 6, "global_pool": "map"},
+            "embed_dim=24 is not a multiple of num_heads=5, which global_pool='map' needs",
+        ),
+        (
+            {"class_token": False},
+            "global_pool='token' needs class_token=true; use global_pool='avg' or 'map' without one",
+        ),
+        (
+            {"pos_embed": "sincos2d", "embed_dim": 18},
+            "embed_dim=18 is not a multiple of 4, which pos_embed='sincos2d' needs",
+        ),
+        ({"mean": (0.5,)}, "mean=0.5 is not one value a channel for in_chans=3; give 3"),
+        ({"std": (0.5, 0.25), "in_chans": 1}, "std=0.5,0.25 is not one value a channel for in_chans=1; give 1"),
+        ({"std": (0.5, 0.0, 0.5)}, "std=0.0 is not possible; use a number greater than 0"),
+        (
+            {"stem": "conv", "patch_size": 7, "image_size": 28},
+            "patch_size=7x7 is not possible with stem='conv'; use 4, 8, 16 or 32",
+        ),
+        ({"stem": "conv", "patch_size": (4, 8)}, "patch_size=4x8 is not possible with stem='conv'; use 4, 8, 16 or 32"),
+        ({"stem": "conv", "patch_size": 2}, "patch_size=2x2 is not possible with stem='conv'; use 4, 8, 16 or 32"),
+        (
+            {"stem": "conv", "embed_dim": 15},
+            "embed_dim=15 is odd, which stem='conv' cannot halve; use an even one",
+        ),
+        (
+            {"mlp_ratio": 0.01},
+            "mlp_ratio=0.01 leaves the MLP of embed_dim=24 no hidden layer; use a larger one",
+        ),
+        ({"depth": 0}, "depth=0 is not possible; use a number greater than 0"),
+        ({"num_classes": -1}, "num_classes=-1 is not possible; use a number greater than 0"),
+        ({"drop_rate": 1.0}, "drop_rate=1.0 is not possible; use a number less than 1"),
+        ({"drop_path_rate": -0.1}, "drop_path_rate=-0.1 is not possible; use 0 or more"),
+        ({"mlp_ratio": float("nan")}, "mlp_ratio=nan is not possible; use a finite number"),
+        ({"image_size": (28, 28, 1)}, "image_size=(28, 28, 1) is not possible; use 2 values"),
+        ({"image_size": "large"}, "image_size='large' is not possible; use a list of values"),
+        ({"global_pool": "mean"}, "global_pool='mean' is not possible. Use one of token, avg, map"),
+        ({"act_layer": "GELU"}, "act_layer='GELU' is not possible. Did you mean 'gelu'? Use one of gelu, relu"),
+        ({"kind": "cnn"}, "kind='cnn' is not possible. Use one of vit"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        model_config("vit_tiny_patch16_224", **{**TINY, **settings})
+
+
+@pytest.mark.parametrize("size", [28, 28.0, [28], (28, 28), [28, 28]])
+def test_one_number_is_rows_and_columns(size: Any) -> None:
+    assert ViTConfig(image_size=size, patch_size=7).image_size == (28, 28)
+
+
+def test_a_config_survives_json() -> None:
+    config = ViTConfig(image_size=(8, 12), patch_size=(4, 3), in_chans=1, mean=(0.1,), std=(1 / 3,), head_dim=7)
+    assert ViTConfig.model_validate_json(config.model_dump_json()) == config

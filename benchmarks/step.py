@@ -50,7 +50,7 @@ def measure(recipe: str, folder: Path) -> tuple[float, float]:
     config = with_settings(recipe_function(recipe)(), {"training.epochs": epochs, "training.compile": "off"})
     config = with_settings(config, {"training.checkpoint_seconds": 1e9})
     run = RunDirectory(folder)
-    run.create("{}")
+    run.create("{}", "{}")
     card = ModelCard(model_name="", model=config.model, classes=tuple("0123456789"), preprocess=preprocess_of(config))
     images = random_images(STEPS * 64)
     training = TimedTraining(config, images, random_images(10), run, card, torch.device("cpu"), False)

@@ -36,7 +36,7 @@ from vitrail.reporting.run_figures import (
 from vitrail.runs import RunDirectory, find_run, new_run, newest_unfinished
 
 if TYPE_CHECKING:
-    from vitrail.training.loop import Progress, Report
+    from vitrail.training.loop import Progress, Report, Training
 
 
 class Run:
@@ -131,8 +131,7 @@ def train(
         dataset = open_dataset(request.data or "digits")
         config, content = prepare_new(dataset, request)
         directory = RunDirectory(out) if out is not None else new_run(dataset.name, config.recipe)
-        directory.create(config_to_json(config))
-        write_atomically(directory.splits_path, content.splits.to_json() + "\n")
+        directory.create(config_to_json(config), content.splits.to_json() + "\n")
         draw_data_figures(directory, content.train, dataset.classes)
     plan = _journal_start(directory, config, target)
     environment = describe_environment(str(target)) | {"data_fingerprint": content.splits.fingerprint}
@@ -141,11 +140,21 @@ def train(
     training = Training(config, content.train, content.validation, directory, card, target, plan["bfloat16"])
     preparation_seconds = time.perf_counter() - started
     try:
-        counters = training.run(report or _say_nothing)
+        training.run(report or _say_nothing)
     except Interrupted:
         draw_training_figures(directory)
         raise
-    facts = {
+    facts = _facts(directory, config, content, training, preparation_seconds)
+    _finish(directory, content, facts, target, started)
+    return Run(directory.path)
+
+
+def _facts(
+    directory: RunDirectory, config: RunConfig, content: TrainingData, training: Training, preparation_seconds: float
+) -> dict[str, Any]:
+    """What the result says of the training itself."""
+    counters = training.state.counters
+    return {
         "run": str(directory.path),
         "dataset": content.dataset.name,
         "recipe": config.recipe,
@@ -160,8 +169,6 @@ def train(
         "preparation_seconds": round(preparation_seconds, 3),
         "stopped": "early" if counters.stopped_early else "done",
     }
-    _finish(directory, content, facts, target, started)
-    return Run(directory.path)
 
 
 def _say_nothing(progress: Progress) -> None:

@@ -95,8 +95,11 @@ class RunDirectory:
         finished = self.journal.last("finished")
         return None if finished is None else finished["result"]
 
-    def create(self, config_text: str) -> None:
-        """Make the directories and write the config. Raises ConfigError if the folder is in use, or cannot be made."""
+    def create(self, config: str, splits: str) -> None:
+        """Make the directories and write config.json and splits.json, given as text.
+
+        Raises ConfigError if the folder is in use, CheckpointError if it cannot be made or written to.
+        """
         if self.path.is_file():
             raise ConfigError(f"{self.path} is a file; give --out a folder for the run")
         if self.exists():
@@ -108,7 +111,8 @@ class RunDirectory:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"{self.path} could not be made: {error.strerror or error}") from error
-        write_atomically(self.config_path, config_text)
+        write_atomically(self.splits_path, splits)
+        write_atomically(self.config_path, config)  # last: it makes the folder a run
 
 
 def new_run(data: str, recipe: str) -> RunDirectory:

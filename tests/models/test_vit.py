@@ -110,6 +110,17 @@ def test_drop_path_rates_grow_linearly_as_in_timm() -> None:
     assert rates == pytest.approx([getattr(block.drop_path1, "drop_prob", 0.0) for block in reference.blocks])
 
 
+@pytest.mark.parametrize("name", ["drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate"])
+def test_dropout_falls_where_timms_does(name: str) -> None:
+    model, reference = timm_pair({name: 0.4}, {})
+    batch = images(3, 3, 12, 12)
+    torch.manual_seed(0)
+    expected = reference.train()((batch - 0.5) / 0.5)
+    torch.manual_seed(0)
+    torch.testing.assert_close(model.train()(batch), expected, rtol=1e-5, atol=1e-5)
+    assert (reference.eval()((batch - 0.5) / 0.5) - expected).abs().max() > 1e-2
+
+
 # Parity with vit-pytorch
 
 
@@ -240,6 +251,17 @@ def test_each_dropout_acts_in_training_alone(name: str) -> None:
     torch.testing.assert_close(model(batch), first, rtol=0.0, atol=0.0)
     assert (first - second).abs().max() > 1e-3
     assert (first - plain(batch)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("silenced", ["attn.proj", "mlp.fc2"])
+def test_each_branch_of_a_block_is_left_out_on_its_own(silenced: str) -> None:
+    block = Block(ViTConfig.model_validate(TINY), 0.5)
+    for parameter in block.get_submodule(silenced).parameters():
+        nn.init.zeros_(parameter)
+    tokens = torch.randn(1, 7, 24, generator=torch.Generator().manual_seed(0)).expand(64, -1, -1)
+    torch.manual_seed(0)
+    changed = (block(tokens) - tokens).abs().amax(dim=(1, 2)) > 0
+    assert 16 < changed.sum() < 48
 
 
 def test_head_dropout_keeps_the_expectation() -> None:

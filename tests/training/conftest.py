@@ -53,7 +53,7 @@ def start(
     config = with_settings(CONFIG, settings or {})
     run = RunDirectory(path)
     if not run.exists():
-        run.create(config_to_json(config))
+        run.create(config_to_json(config), "{}")
     card = ModelCard(
         model_name=config.model_name,
         model=config.model,

@@ -22,7 +22,10 @@ def command(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Accuracy with its interval, a table by class, the confusion matrix."""
+    """Test a run's model again.
+
+    On the run's own data or other: accuracy with its interval, a table by class, the confusion matrix.
+    """
     from vitrail import api
     from vitrail.cli.output import accuracy_line, print_json, print_line, say
     from vitrail.config import parse_requirements

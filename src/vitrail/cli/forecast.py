@@ -26,17 +26,19 @@ class Forecast:
     """Says once, as soon as the speed is known, when training is expected to end."""
 
     def __init__(self) -> None:
-        self.started = time.monotonic()
+        self.started: float | None = None
         self.said = False
 
     def sentence(self, progress: Progress) -> str | None:
         """The sentence, the first time it can be said; None at all other times."""
-        early = time.monotonic() - self.started < FORECAST_SECONDS
-        if self.said or early or not math.isfinite(progress.seconds_left):
+        now = time.monotonic()
+        self.started = self.started or now
+        early = now - self.started < FORECAST_SECONDS
+        if self.said or early or not 0 < progress.seconds_left < math.inf:
             return None
         self.said = True
         end = time.strftime("%H:%M:%S", time.localtime(time.time() + progress.seconds_left))
         return (
-            f"{progress.num_steps:,} steps in {progress.num_epochs} epochs, "
+            f"{progress.num_steps:,} steps in {progress.num_epochs} epoch{'s' * (progress.num_epochs != 1)}, "
             f"expected to end in about {duration(progress.seconds_left)}, at {end}"
         )

@@ -6,7 +6,10 @@ from vitrail.cli.options import Json
 
 
 def command(json: Json = False) -> None:
-    """List the models: parameters, image size, patch size."""
+    """List the models and their sizes.
+
+    Parameters, rows and columns of the images, size of a patch in pixels.
+    """
     from vitrail.cli.output import print_json, print_table
     from vitrail.models import MODELS, count_parameters, model_config
 

@@ -9,8 +9,8 @@ from typing import Any
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """The one JSON object of a command on stdout."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+    """The one JSON object of a command on stdout, in ASCII, which every pipe can carry."""
+    sys.stdout.write(json.dumps(content) + "\n")
 
 
 def print_line(text: str = "") -> None:

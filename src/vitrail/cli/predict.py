@@ -12,12 +12,17 @@ from vitrail.cli.options import Device, Json, RunArgument
 
 def command(
     run: RunArgument,
-    images: Annotated[list[str], typer.Argument(help="Image files, folders (searched whole) and globs.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Image files, folders (searched whole) and patterns.", metavar="IMAGE")
+    ],
     output: Annotated[Path | None, typer.Option(help="Write them to a .csv, .jsonl or .parquet file.")] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Label, probability and the five most probable classes of images; exit code 1 if any could not be read."""
+    """Label images with a run's model.
+
+    The five most probable classes of each image. The exit code is 1 if an image could not be read.
+    """
     from vitrail import api
     from vitrail.cli.output import percent, print_json, print_line, print_table, say
 

@@ -21,7 +21,8 @@ LINE_SECONDS = 2.0  # least time between plain lines
 @contextmanager
 def shown_progress() -> Generator[Report]:
     """A report function for `vitrail.train`: redraws one line on a terminal; never in a pipe or with NO_COLOR."""
-    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if sys.stderr.isatty() and not plain:
         from vitrail.cli.bar import progress_bar
 
         with progress_bar() as report:

@@ -13,7 +13,10 @@ def command(
     name: Annotated[str | None, typer.Argument(help="A recipe; without it, all are listed.", metavar="NAME")] = None,
     json: Json = False,
 ) -> None:
-    """List the recipes, or every setting of one: key, value, type, meaning."""
+    """List the recipes, or the settings of one.
+
+    With NAME every setting's key, value, type and meaning; --set changes them.
+    """
     from vitrail.cli.output import print_json, print_line, print_table
     from vitrail.config import settings_of
     from vitrail.recipes import RECIPES, recipe_function

@@ -29,7 +29,10 @@ def command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Train a classifier, choose its best epoch on validation images, test it once."""
+    """Train and test a classifier.
+
+    The best epoch by accuracy on validation images is kept, and tested once, at the end.
+    """
     from vitrail.cli import command_started
     from vitrail.cli.output import accuracy_line, percent, print_json, print_line
     from vitrail.cli.progress import shown_progress

@@ -102,13 +102,8 @@ def make_splits(dataset: Dataset, validation_rate: float, test_rate: float, seed
     return Splits(dataset.name, seed, rates, fingerprint(images), parts)
 
 
-def write_splits(splits: Splits, path: str | Path) -> None:
-    """Write `splits` as UTF-8 JSON."""
-    Path(path).write_text(splits.to_json() + "\n", encoding="utf-8")
-
-
 def read_splits(path: str | Path) -> Splits:
-    """The splits written by `write_splits`. Raises CheckpointError naming the file if it is missing or damaged."""
+    """The splits of a splits.json. Raises CheckpointError naming the file if it is missing or damaged."""
     try:
         return Splits.from_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, CheckpointError) as error:

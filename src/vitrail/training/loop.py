@@ -188,7 +188,7 @@ class Training:
         counters = self.state.counters
         self._check_finite()
         started = time.perf_counter()
-        evaluated = self.state.averaged or self.state.model
+        evaluated = self.state.model if self.state.averaged is None else self.state.averaged
         accuracy, loss = _evaluate(evaluated, self.validation, self.device)
         self._check_finite(loss)
         counters.epoch += 1
@@ -309,7 +309,7 @@ class Training:
             images, _ = self.loader.batch(counters.epoch, 0)
             compiled = compile_if_faster(self.state.model, images.chunk(self.settings.accumulate)[0], self.autocast)
         journal.write("compile", step=counters.step, compiled=compiled is not None)
-        self.compute = compiled or self.state.model
+        self.compute = self.state.model if compiled is None else compiled
         counters.compile_seconds += time.perf_counter() - self.mark
         self.mark = time.perf_counter()
 

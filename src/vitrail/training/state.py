@@ -120,7 +120,9 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
 
 
 def _checksum(tensors: bytes, counters: dict[str, Any]) -> str:
-    return hashlib.sha256(tensors + json.dumps(counters, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(tensors)
+    digest.update(json.dumps(counters, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:

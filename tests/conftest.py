@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -18,8 +22,8 @@ TERMINAL = ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "COLUMNS", "LINES", "TERMINA
 os.environ.update(OFFLINE)
 for variable in TERMINAL:
     os.environ.pop(variable, None)
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers of many threads each would wait for one another
-    os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+# One thread: tests are tiny, and threads that wait for one another are slow when anything else runs beside them.
+os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
 
 hypothesis.settings.register_profile("vitrail", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("vitrail")
@@ -48,3 +52,72 @@ def data_folder() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on digits that is right nine times of ten; shared by all tests, so copy it to change it."""
+    from vitrail import api
+
+    settings = {"model.embed_dim": 32, "model.depth": 1, "training.batch_size": 32, "training.log_steps": 10}
+    settings |= {"training.learning_rate": 1e-2, "training.ema_decay": 0.0}
+    return api.train("digits", epochs=4, settings=settings, out=tmp_path_factory.mktemp("runs") / "digits").path
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, Any]:
+    """Settings of a training that takes a fraction of a second."""
+    return {"model.embed_dim": 16, "model.depth": 1, "training.batch_size": 16, "training.log_steps": 2}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings that draw three images where they draw forty, and do not wait for the disk."""
+    from vitrail.reporting import run_figures
+
+    monkeypatch.setattr(run_figures, "NUM_SHOWN", 3)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(scope="session")
+def write_idx() -> Callable[..., Path]:
+    """`write_idx(folder)`: the four IDX files of 60 training and 30 test images, 8x8, a bright bar for each class."""
+
+    def write(folder: Path, num_train: int = 60, num_test: int = 30, num_classes: int = 3, seed: int = 0) -> Path:
+        numbers = np.random.default_rng(seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, count in (("train", num_train), ("t10k", num_test)):
+            labels = (np.arange(count) % num_classes).astype(np.uint8)
+            pixels = numbers.integers(0, 100, (count, 8, 8), dtype=np.uint8)
+            pixels[np.arange(count), 2 * labels] += 150
+            for kind, array in (("images-idx3", pixels), ("labels-idx1", labels)):
+                header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+                (folder / f"{split}-{kind}-ubyte").write_bytes(header + array.tobytes())
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def digit_images() -> np.ndarray:
+    """The scanned digits that come with scikit-learn: (1797, 8, 8) uint8."""
+    from vitrail.data.named import read_digits
+
+    return read_digits().pixels[..., 0]
+
+
+@pytest.fixture
+def files_of_at_most() -> Callable[[int], AbstractContextManager[None]]:
+    """`with files_of_at_most(1000):` no file of this process can grow beyond so many bytes, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="file sizes cannot be limited on Windows")
+
+    @contextmanager
+    def limit(num_bytes: int) -> Generator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from vitrail.data.sources import open_dataset
 from vitrail.data.splits import fingerprint, read_splits
 from vitrail.engines.pytorch import TorchEngine, resolve_device
 from vitrail.environment import describe_environment, package_version
-from vitrail.errors import ConfigError, Interrupted, suggest
+from vitrail.errors import ConfigError, DataError, Interrupted, TrainingError, VitrailError, suggest
 from vitrail.evaluation import classification_metrics, softmax
 from vitrail.predictions import Prediction, check_output, write_parquet, write_predictions
 from vitrail.preparation import Request, TrainingData, prepare_new, prepare_resumed, preprocess_of, resized
@@ -37,6 +38,9 @@ from vitrail.runs import RunDirectory, find_run, new_run, newest_unfinished
 
 if TYPE_CHECKING:
     from vitrail.training.loop import Progress, Report, Training
+
+
+_BETTER_SMALL = frozenset({"loss", "ece"})
 
 
 class Run:
@@ -137,16 +141,37 @@ def train(
     environment = describe_environment(str(target)) | {"data_fingerprint": content.splits.fingerprint}
     write_atomically(directory.environment_path, json.dumps(environment, indent=2) + "\n")
     card = _model_card(config, content)
-    training = Training(config, content.train, content.validation, directory, card, target, plan["bfloat16"])
-    preparation_seconds = time.perf_counter() - started
-    try:
+    with _advice(directory, config):
+        training = Training(config, content.train, content.validation, directory, card, target, plan["bfloat16"])
+        preparation_seconds = time.perf_counter() - started
         training.run(report or _say_nothing)
-    except Interrupted:
-        draw_training_figures(directory)
-        raise
-    facts = _facts(directory, config, content, training, preparation_seconds)
-    _finish(directory, content, facts, target, started)
+        facts = _facts(directory, config, content, training, preparation_seconds)
+        _finish(directory, content, facts, target, started)
     return Run(directory.path)
+
+
+@contextmanager
+def _advice(directory: RunDirectory, config: RunConfig) -> Generator[None]:
+    """Say how a run goes on that was stopped by a signal, a full disk, damaged test data, or for want of memory."""
+    try:
+        yield
+    except Interrupted:
+        with suppress(VitrailError):  # a disk that is full now is no reason to end otherwise
+            draw_training_figures(directory)
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(f"Stopped by SIGINT; continue with: {directory.resume_command()}") from None
+    except VitrailError as error:
+        if not isinstance(error.__cause__, OSError) and not isinstance(error, DataError):
+            raise
+        raise type(error)(f"{error}; when that is mended, continue with: {directory.resume_command()}") from error
+    except (RuntimeError, MemoryError) as error:  # torch has a type of its own for CUDA's memory only
+        if "memory" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        raise TrainingError(
+            f"There is not enough memory for {config.model_name} with training.batch_size={config.training.batch_size};"
+            " lower that, raise training.accumulate, or take a smaller model"
+        ) from error
 
 
 def _facts(
@@ -213,7 +238,8 @@ def _finish(
     """Read the test split, this once; write predictions and figures; declare the run finished."""
     model, card = load_model(directory.path)
     classifier = Classifier(TorchEngine(model, device), card)
-    test = resized(content.splits.images(content.dataset, "test"), card.preprocess)
+    tested_on = content.splits.images(content.dataset, "test")
+    test = resized(tested_on, card.preprocess)
     result = dict(facts)
     for name, images in (("validation", content.validation), ("test", test)):
         logits = classifier.engine.logits(images.pixels)
@@ -223,7 +249,7 @@ def _finish(
             draw_result_figures(directory, images, logits, classifier.classes, result[name])
     draw_training_figures(directory)
     result["total_seconds"] = round(time.perf_counter() - started, 3)
-    directory.journal.write("finished", result=result)
+    directory.journal.write("finished", result=result, test_fingerprint=fingerprint(tested_on))
 
 
 def _save_predictions(
@@ -255,8 +281,8 @@ def evaluate(
     dataset, images = _evaluation_images(directory, None if data is None else str(data), split)
     if dataset.classes != classifier.classes:
         raise ConfigError(
-            f"{dataset.name} has the classes {', '.join(dataset.classes[:5])} .., "
-            f"the model {', '.join(classifier.classes[:5])} ..; evaluate on data with the model's classes"
+            f"{dataset.name} has the classes {_some(dataset.classes)}, the model {_some(classifier.classes)}; "
+            "evaluate on data with the model's classes"
         )
     images = resized(images, classifier.card.preprocess)
     logits = classifier.engine.logits(images.pixels)
@@ -277,9 +303,15 @@ def evaluate(
     }
 
 
-def missed_requirements(metrics: Mapping[str, Any], requirements: Mapping[str, float]) -> list[str]:
-    """One sentence for each result that is below what is required of it, such as {"accuracy": 0.95}.
+def _some(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:5])
+    return shown if len(classes) <= 5 else f"{shown} and {len(classes) - 5} more"
 
+
+def missed_requirements(metrics: Mapping[str, Any], requirements: Mapping[str, float]) -> list[str]:
+    """One sentence for each result that misses what is required of it, such as {"accuracy": 0.95}.
+
+    Results must be at least as large; loss and ece, which are better small, at most.
     Raises ConfigError for a name that is no single number among the results.
     """
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
@@ -288,11 +320,13 @@ def missed_requirements(metrics: Mapping[str, Any], requirements: Mapping[str, f
             raise ConfigError(
                 f"There is no result {name!r} to require.{suggest(name, numbers)} Use one of {', '.join(numbers)}"
             )
-    return [
-        f"{name} is {numbers[name]:.4f}, below the required {least}"
-        for name, least in requirements.items()
-        if numbers[name] < least
-    ]
+    missed: list[str] = []
+    for name, required in requirements.items():
+        if name in _BETTER_SMALL and not numbers[name] <= required:
+            missed.append(f"{name} is {numbers[name]:.6g}, above the required {required:.6g}")
+        elif name not in _BETTER_SMALL and not numbers[name] >= required:
+            missed.append(f"{name} is {numbers[name]:.6g}, below the required {required:.6g}")
+    return missed
 
 
 def _evaluation_images(directory: RunDirectory, data: str | None, split: str) -> tuple[Dataset, ImageSet]:
@@ -308,7 +342,14 @@ def _evaluation_images(directory: RunDirectory, data: str | None, split: str) ->
             f"The run's data, {source}, is not here ({error}); name it: vitrail evaluate RUN DATA"
         ) from None
     if data is None:
-        return dataset, splits.images(dataset, split)
+        images = splits.images(dataset, split)
+        tested_on = (directory.journal.last("finished") or {}).get("test_fingerprint")
+        if split == "test" and tested_on not in (None, fingerprint(images)):
+            raise DataError(
+                f"The test images or labels of {dataset.name} have changed since the run was tested; "
+                "name the data to evaluate on it as it is: vitrail evaluate RUN DATA"
+            )
+        return dataset, images
     trained_on = splits.parts["train"].source
     if trained_on in dataset.published and fingerprint(dataset.read(trained_on)) == splits.fingerprint:
         return dataset, splits.images(dataset, split)

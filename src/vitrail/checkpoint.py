@@ -41,10 +41,11 @@ class ModelCard(BaseModel):
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that a crash at any moment leaves the old one or the new one: new file, fsync, rename.
 
-    Text becomes UTF-8. Raises CheckpointError saying what the system said (no space, no permission); the old file,
-    if there was one, is then untouched.
+    Text becomes UTF-8; what UTF-8 cannot hold, as in a file name of other bytes, is written as its escape. Raises
+    CheckpointError saying what the system said (no space, no permission); the old file, if there was one, is then
+    untouched.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -125,6 +126,6 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        problem = " ".join(str(error).split())
+        problem = str(error).splitlines()[1].strip().rstrip(".")  # of all that differs, after a title
         raise CheckpointError(f"{folder / 'model.safetensors'} does not fit its model.json: {problem}") from None
     return model.eval(), card

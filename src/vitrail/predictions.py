@@ -92,10 +92,15 @@ def write_parquet(path: Path, columns: dict[str, list[Any]]) -> None:
     import pyarrow.parquet as pq
 
     types = {name: pa.float64() if name.startswith("probability") else pa.string() for name in columns}
-    table = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+    table = pa.table({name: pa.array(map(_storable, values), types[name]) for name, values in columns.items()})
     content = io.BytesIO()
     pq.write_table(table, content)
     write_atomically(path, content.getvalue())
+
+
+def _storable(value: Any) -> Any:
+    """The value, text without what UTF-8 cannot hold: a file's name may be any bytes."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _columns() -> list[str]:

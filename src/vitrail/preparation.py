@@ -31,9 +31,22 @@ class Request:
     precision: str | None = None
     settings: Mapping[str, Any] | None = None
 
-    def is_empty(self) -> bool:
-        """Whether nothing but data was said, so that a resumed run's own config is meant."""
-        return not any((self.recipe, self.model, self.settings)) and self.epochs is self.seed is self.precision is None
+    def all_settings(self) -> dict[str, Any]:
+        """What was asked for by key, whether as a setting or as an option. Raises ConfigError where it is not clear."""
+        options = {
+            "training.epochs": ("--epochs", self.epochs),
+            "seed": ("--seed", self.seed),
+            "training.precision": ("--precision", self.precision),
+        }
+        given = {key: value for key, (_, value) in options.items() if value is not None}
+        asked = self.settings or {}
+        for key in given.keys() & asked.keys():
+            raise ConfigError(f"{key} is given twice, by {options[key][0]} and as a setting; leave one of them out")
+        if "data.source" in asked:
+            raise ConfigError(
+                f"data.source={asked['data.source']!r} is not a setting of its own; give the data as DATA"
+            )
+        return {**asked, **given}
 
 
 @dataclass(frozen=True)
@@ -55,23 +68,21 @@ def prepare_new(dataset: Dataset, request: Request) -> tuple[RunConfig, Training
 
 
 def prepare_resumed(directory: RunDirectory, request: Request) -> tuple[RunConfig, TrainingData]:
-    """The config and data of a run to go on with. Raises ConfigError if it is finished, or other things were asked."""
+    """The config and data of a run to go on with; what was not asked for stays as the run has it.
+
+    Raises ConfigError if the run is finished, or if what was asked for is not what it has.
+    """
     if directory.result() is not None:
         raise ConfigError(f"{directory.path} is finished; `vitrail train` without --resume starts a new run")
     config = directory.config()
-    data = request.data or config.data.source
-    dataset = open_dataset(data)
+    changed = differences(config, _with_said(config, request))
+    if changed:
+        raise ConfigError(
+            f"{directory.path} has other settings ({'; '.join(changed)}); resume it without them, or start a new run"
+        )
+    dataset = open_dataset(request.data or config.data.source)
     splits = read_splits(directory.splits_path)
-    if not request.is_empty():
-        source = dataset.read("all" if dataset.published == ("all",) else "train")
-        wanted, _ = _fit_to_data(_requested_config(request, dataset, source), request, dataset, splits)
-        changed = differences(config, wanted)
-        if changed:
-            raise ConfigError(
-                f"{directory.path} has other settings ({'; '.join(changed)}); "
-                "resume it without them, or start a new run"
-            )
-    elif dataset.name != splits.dataset:
+    if dataset.name != splits.dataset:
         raise ConfigError(
             f"{directory.path} was trained on {splits.dataset}, not {dataset.name}; resume it on its own data"
         )
@@ -90,10 +101,14 @@ def _requested_config(request: Request, dataset: Dataset, source: ImageSet) -> R
         config = config.model_copy(update={"model_name": request.model, "model": chosen})
     elif request.recipe is None and max(rows, columns) <= 64:
         config = with_settings(config, {"model.image_size": [rows, columns]})
-    settings = {"data.source": request.data or config.data.source, **(request.settings or {})}
-    given = {"training.epochs": request.epochs, "seed": request.seed, "training.precision": request.precision}
-    settings |= {key: value for key, value in given.items() if value is not None}
-    return with_settings(config, settings)
+    return with_settings(config, {**request.all_settings(), "data.source": request.data or dataset.name})
+
+
+def _with_said(config: RunConfig, request: Request) -> RunConfig:
+    """The config of a run with what the user asks for now: the same config where the two agree."""
+    names = {"recipe": request.recipe, "model_name": request.model}
+    asked = with_settings(config, request.all_settings())
+    return asked.model_copy(update={key: name for key, name in names.items() if name is not None})
 
 
 def _fit_to_data(
@@ -102,8 +117,8 @@ def _fit_to_data(
     """The config with the data's classes, channels, mean and deviation, and the images at the model's size."""
     settings = request.settings or {}
     num_classes, raw = len(dataset.classes), splits.images(dataset, "train")
-    asked = settings.get("model.num_classes")
-    if asked is not None and int(asked) != num_classes:
+    asked = config.model.num_classes
+    if "model.num_classes" in settings and asked != num_classes:
         raise ConfigError(f"model.num_classes={asked} disagrees with {dataset.name}, which has {num_classes} classes")
     channels = config.model.in_chans if "model.in_chans" in settings else raw.pixels.shape[3]
     config = with_settings(config, {"model.num_classes": num_classes, "model.in_chans": channels})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,10 @@ class RunDirectory:
         finished = self.journal.last("finished")
         return None if finished is None else finished["result"]
 
+    def resume_command(self) -> str:
+        """The command that continues the run, ready for a shell."""
+        return f"vitrail train --resume --out {shlex.quote(str(self.path))}"
+
     def create(self, config: str, splits: str) -> None:
         """Make the directories and write config.json and splits.json, given as text.
 
@@ -122,17 +128,17 @@ def new_run(data: str, recipe: str) -> RunDirectory:
     """
     stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', data)}-{recipe}"
     number = 1 + max((n for n in map(_number, _runs_named(stem)) if n is not None), default=0)
-    while True:
-        path = RUNS / f"{stem}-{number}"
-        try:
-            RUNS.mkdir(exist_ok=True)
-            path.mkdir()
-        except FileExistsError:
+    path = RUNS
+    try:
+        RUNS.mkdir(exist_ok=True)
+        while True:
+            path = RUNS / f"{stem}-{number}"
+            with contextlib.suppress(FileExistsError):  # made by another command just now
+                path.mkdir()
+                return RunDirectory(path)
             number += 1
-        except OSError as error:
-            raise CheckpointError(f"{path} could not be made: {error.strerror or error}; give --out") from error
-        else:
-            return RunDirectory(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} could not be made: {error.strerror or error}; give --out") from error
 
 
 def _runs_named(stem: str) -> list[str]:

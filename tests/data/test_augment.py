@@ -230,7 +230,8 @@ def test_erased_areas_and_sides_have_their_bounds():
     assert ratio.max() < 3.3
     assert abs(ratio.log().mean()) < 0.05
     centres = masks.float().mean(dim=0)
-    assert centres[50, 50] > centres[0, 0] > 0  # every place can be hit
+    for edge in (centres[0], centres[-1], centres[:, 0], centres[:, -1]):
+        assert 0 < edge.max() < centres[50, 50]  # all places can be hit, the middle most
 
 
 def test_the_rate_is_the_part_that_is_erased():
@@ -286,8 +287,9 @@ def test_targets_are_probabilities_in_which_the_own_label_leads(num_images, alph
 
 def test_the_default_changes_nothing():
     images, labels = noise(5), torch.arange(5)
-    for ours, before in zip(augment_batch(images, labels, 5, AugmentConfig(), generator()), (images, labels)):
-        assert ours is before
+    augmented, targets = augment_batch(images, labels, 5, AugmentConfig(), generator())
+    assert augmented is images
+    assert targets is labels
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 9)])

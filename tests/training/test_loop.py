@@ -118,7 +118,7 @@ def test_dropout_and_augmentation_depend_on_seed_epoch_and_step_alone(small, tmp
 
     def disturb(progress):
         torch.rand(progress.step)
-        np.random.rand(progress.step)  # noqa: NPY002
+        np.random.rand(progress.step)
 
     training.run(disturb)
     assert small.outcome(training) == small.outcome(undisturbed)
@@ -166,7 +166,11 @@ def test_an_incomplete_last_batch_is_left_out(small):
 def test_a_set_smaller_than_a_batch_is_one_batch(small):
     training = small.train({"training.batch_size": 64, "training.log_steps": 1}, small.images(10, 0))
     steps = [line for line in small.metrics(training.run_directory.path) if "step" in line]
-    assert [(line["step"], line["epoch"], line["images_seen"]) for line in steps] == [(1, 1, 10), (2, 2, 20), (3, 3, 30)]
+    assert [(line["step"], line["epoch"], line["images_seen"]) for line in steps] == [
+        (1, 1, 10),
+        (2, 2, 20),
+        (3, 3, 30),
+    ]
 
 
 def test_thirty_two_images_with_random_labels_are_learned_by_heart(small):
@@ -269,8 +273,11 @@ def test_the_learning_rate_of_a_line_is_the_one_that_its_step_took(small, log_st
 
 def test_losses_are_means_over_the_steps_of_a_line(small, tmp_path):
     each, pairs = (
-        [line for line in small.metrics(small.train({"training.log_steps": n}, path=tmp_path / str(n))
-         .run_directory.path) if "step" in line]
+        [
+            line
+            for line in small.metrics(small.train({"training.log_steps": n}, path=tmp_path / str(n)).run_directory.path)
+            if "step" in line
+        ]
         for n in (1, 5)
     )
     for key in ("loss", "accuracy"):
@@ -303,7 +310,13 @@ def test_the_first_losses_of_the_digits_recipe(small, tmp_path):
     config, data = prepare_new(open_dataset("digits"), Request(settings={"training.log_steps": 1}))
     small_training = small.start(tmp_path / "run")
     training = loop.Training(
-        config, data.train, data.validation, small_training.run_directory, small_training.card, torch.device("cpu"), False
+        config,
+        data.train,
+        data.validation,
+        small_training.run_directory,
+        small_training.card,
+        torch.device("cpu"),
+        False,
     )
     with pytest.raises(StopIteration):
         training.run(after(20))

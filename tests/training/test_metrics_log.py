@@ -1,4 +1,3 @@
-import contextlib
 import json
 import re
 
@@ -12,12 +11,16 @@ STEPS = {"step": 2, "epoch": 0.4, "images_seen": 16, "loss": 1.25, "accuracy": 0
 EVALUATION = {"split": "validation", "epoch": 1, "accuracy": 0.75, "loss": 0.5}
 
 
+def exactly(sentence):
+    """A pattern that only this sentence matches."""
+    return f"^{re.escape(sentence)}$"
+
+
 def events(folder):
     """The scalars of a run as TensorBoard shows them: {tag: [(step, value), ...]}."""
     accumulator = EventAccumulator(str(folder)).Reload()
     return {
-        tag: [(event.step, event.value) for event in accumulator.Scalars(tag)]
-        for tag in accumulator.Tags()["scalars"]
+        tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]
     }
 
 
@@ -102,25 +105,13 @@ def test_a_torn_last_line_is_taken_out(tmp_path):
     assert lines(path) == [STEPS, step_line(6)]
 
 
-@contextlib.contextmanager
-def files_of_at_most(num_bytes):
-    """No file of this process can grow beyond that, as on a full disk."""
-    resource = pytest.importorskip("resource", reason="file sizes cannot be limited on Windows")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk_is_one_sentence(tmp_path):
+def test_a_full_disk_is_one_sentence(tmp_path, files_of_at_most):
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path, 0, 0)
     log.training(STEPS)
     size = path.stat().st_size
     with files_of_at_most(size + 10):
-        with pytest.raises(CheckpointError, match=rf"^{path} could not be written: File too large$"):
+        with pytest.raises(CheckpointError, match=exactly(f"{path} could not be written: File too large")):
             log.training(step_line(4))
         log.close()
     log = MetricsLog(path, 4, 0)  # the torn line is gone
@@ -128,11 +119,11 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     assert lines(path) == [STEPS]
 
 
-def test_a_disk_too_full_for_events_is_one_sentence(tmp_path):
+def test_a_disk_too_full_for_events_is_one_sentence(tmp_path, files_of_at_most):
     path = tmp_path / "metrics.jsonl"
     with (
         files_of_at_most(10),
-        pytest.raises(CheckpointError, match=r"/events\.out\.tfevents\.\d+ could not be written: File too large$"),
+        pytest.raises(CheckpointError, match=r"events\.out\.tfevents\.\d+ could not be written: File too large$"),
     ):
         MetricsLog(path, 0, 0)
 
@@ -148,5 +139,5 @@ def test_event_files_sort_by_their_start_and_do_not_tell_the_machine(tmp_path):
 def test_a_folder_in_the_way_is_one_sentence(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.mkdir()
-    with pytest.raises(CheckpointError, match=rf"^{path} could not be written: Is a directory$"):
+    with pytest.raises(CheckpointError, match=rf"^{re.escape(str(path))} could not be written: .+"):
         MetricsLog(path, 0, 0)

@@ -122,8 +122,9 @@ def test_momentum_is_torchs_exactly(momentum):
 
 def test_weight_decay_is_torchs_exactly():
     ours, theirs = twins()
-    own, other = (optimizer([*group], lr=0.1, weight_decay=0.3) for optimizer, group in
-                  ((Muon, ours), (torch.optim.Muon, theirs)))
+    own, other = (
+        optimizer([*group], lr=0.1, weight_decay=0.3) for optimizer, group in ((Muon, ours), (torch.optim.Muon, theirs))
+    )
     for parameter in [*ours, *theirs]:
         parameter.grad = torch.zeros_like(parameter)
     for optimizer in (own, other):

@@ -1,4 +1,3 @@
-import os
 import signal
 import threading
 
@@ -11,7 +10,7 @@ from vitrail.training.signals import StopSignals
 def test_the_first_signal_is_kept(number):
     with StopSignals() as signals:
         assert signals.received is None
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert signals.received == number
 
 

@@ -2,7 +2,6 @@ import contextlib
 import json
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -39,8 +38,8 @@ SETTINGS = {
 }
 
 
-class Crash(Exception):  # noqa: N818  # stands for a process that ends without another word
-    """Raised in the middle of training."""
+class Crash(Exception):
+    """Stands for a process that ends without another word."""
 
 
 def crash_after(step):
@@ -61,18 +60,6 @@ def undisturbed(small, tmp_path):
     return run
 
 
-@contextlib.contextmanager
-def files_of_at_most(num_bytes):
-    """No file of this process can grow beyond that, as on a full disk."""
-    resource = pytest.importorskip("resource", reason="file sizes cannot be limited on Windows")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 # A run that was stopped gives to the bit what a run gives that was not
 
 
@@ -85,7 +72,9 @@ def test_a_run_stopped_by_signals_goes_on_exactly(small, tmp_path, undisturbed, 
     for index, step in enumerate(stops):
         training = small.start(tmp_path / "run", settings)
         number = (signal.SIGINT, signal.SIGTERM)[index % 2]
-        with pytest.raises(Interrupted, match=rf"^Stopped by {signal.Signals(number).name} after step {step} of 15, ") as stopped:
+        with pytest.raises(
+            Interrupted, match=rf"^Stopped by {signal.Signals(number).name} after step {step} of 15, "
+        ) as stopped:
             training.run(small.stop_after(step, number))
         assert stopped.value.exit_code == 128 + number
         assert training.state.counters.step == step
@@ -219,9 +208,7 @@ DAMAGE_IDS = ["tensors cut", "tensors empty", "tensors flipped", "tensors gone",
 
 
 @pytest.mark.parametrize(("suffix", "damage"), DAMAGE, ids=DAMAGE_IDS)
-def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_used(
-    small, tmp_path, undisturbed, suffix, damage
-):
+def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_used(small, tmp_path, undisturbed, suffix, damage):
     settings = SETTINGS["adamw"] | {"training.checkpoint_seconds": 1e-9}
     expected = undisturbed(settings)
     with pytest.raises(Crash):
@@ -253,7 +240,9 @@ def test_without_a_whole_checkpoint_nothing_goes_on(small, tmp_path, suffix, dam
     for step in (2, 3):
         damage(folder / f"step-{step:09d}{suffix}")
     metrics = small.metrics(tmp_path / "run")
-    with pytest.raises(CheckpointError, match=rf"^No checkpoint in {folder} is whole: .*-000000003\..*; .*-000000002\."):
+    with pytest.raises(
+        CheckpointError, match=rf"^No checkpoint in {re.escape(str(folder))} is whole: .*-000000003\..*; .*-000000002\."
+    ):
         small.train(settings)
     assert small.metrics(tmp_path / "run") == metrics
 
@@ -274,19 +263,20 @@ def test_no_changed_byte_of_the_json_goes_unnoticed(small, tmp_path):
     assert refused > 0.5 * len(content)
 
 
-def test_a_refused_checkpoint_does_not_take_the_place_of_a_good_one(small, tmp_path):
-    settings = {"training.checkpoint_seconds": 1e-9}
-    with pytest.raises(Crash):
-        small.start(tmp_path / "run", settings).run(crash_after(9))
-    folder = tmp_path / "run" / "checkpoints"
-    cut(folder / "step-000000008.json")
-    cut(folder / "step-000000008.safetensors")
-    with pytest.raises(Interrupted):
-        small.start(tmp_path / "run", settings | {"training.checkpoint_seconds": 60}).run(small.stop_after(8))
-    assert sorted(path.name for path in folder.iterdir()) == [
-        f"step-00000000{step}.{suffix}" for step in (7, 8) for suffix in ("json", "safetensors")
+def test_a_refused_checkpoint_does_not_take_the_place_of_a_good_one(tmp_path):
+    state = TrainingState(torch.nn.Linear(2, 2), None, [], Counters())
+    for step in (10, 20):
+        state.counters.step = step
+        save_checkpoint(tmp_path, state)
+    cut(tmp_path / "step-000000020.json")
+    (refused,) = load_newest_checkpoint(tmp_path, state)
+    assert "step-000000020.json is torn" in refused
+    assert state.counters.step == 10
+    state.counters.step = 15
+    save_checkpoint(tmp_path, state)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"step-0000000{step}.{suffix}" for step in (10, 15) for suffix in ("json", "safetensors")
     ]
-    assert load_newest_checkpoint(folder, small.start(tmp_path / "run").state) == []
 
 
 def test_what_a_killed_write_left_is_removed(small, tmp_path):
@@ -360,7 +350,7 @@ def test_the_last_two_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("step", [7, 10])
-def test_a_full_disk_leaves_the_checkpoints_there_are(small, tmp_path, undisturbed, step):
+def test_a_full_disk_leaves_the_checkpoints_there_are(small, tmp_path, undisturbed, step, files_of_at_most):
     expected = undisturbed(SETTINGS["adamw"])
     with pytest.raises(Interrupted):
         small.start(tmp_path / "run", SETTINGS["adamw"]).run(small.stop_after(step))
@@ -371,7 +361,7 @@ def test_a_full_disk_leaves_the_checkpoints_there_are(small, tmp_path, undisturb
     stopping = small.stop_after(12)
     with (
         files_of_at_most(smallest // 2),
-        pytest.raises(CheckpointError, match=rf"^{folder}/step-\d+\.safetensors could not be written: File too large$"),
+        pytest.raises(CheckpointError, match=r"step-\d+\.safetensors could not be written: File too large$"),
     ):
         training.run(stopping)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -386,6 +376,7 @@ COMMAND = ["train", "digits", "--seed", "3", "--epochs", "8", "--set", "model.em
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_a_run_killed_at_any_moment_goes_on_exactly(small, tmp_path):
     def command(*arguments):
         code = "from vitrail.cli import main; main()"

@@ -31,9 +31,7 @@ def run_command(arguments: list[str]) -> int:
     from vitrail.cli.commands import app
     from vitrail.errors import Interrupted, VitrailError
 
-    usage_error = typer.BadParameter.__mro__[
-        1
-    ]  # the base of all wrong usage; where it lives depends on typer's version
+    usage_error = typer.BadParameter.__mro__[1]  # base of all wrong usage; where it lives depends on typer's version
     try:
         code: Any = app(arguments or ["--help"], prog_name="vitrail", standalone_mode=False)
     except usage_error as error:

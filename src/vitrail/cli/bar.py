@@ -21,7 +21,7 @@ LEAST_BAR = 8  # columns
 
 
 def describe(progress: Progress, validation: float | None, room: int) -> str:
-    """Time left, loss, accuracy on training images, speed and accuracy on validation images, as many as fit in `room`."""
+    """Time left, loss, accuracy on training images, speed, accuracy on validation images: as many as fit in `room`."""
     parts: list[str] = []
     if math.isfinite(progress.seconds_left):
         parts.append(f"{duration(progress.seconds_left)} left")

@@ -17,7 +17,7 @@ def command(
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     require: Annotated[
         list[str] | None,
-        typer.Option(help="Fail unless a result is at least this, such as accuracy=0.95.", metavar="NAME=VALUE"),
+        typer.Option(help="Fail unless a result is at least this (loss, ece: at most).", metavar="NAME=VALUE"),
     ] = None,
     device: Device = "auto",
     json: Json = False,
@@ -35,7 +35,7 @@ def command(
     metrics = result[split]
     missed = api.missed_requirements(metrics, requirements)
     if json:
-        print_json(result)
+        print_json(result | ({"error": "; ".join(missed)} if missed else {}))
     else:
         print_line(accuracy_line(split, metrics))
         print_line(f"balanced accuracy {metrics['balanced_accuracy']:.4f}  loss {metrics['loss']:.4f}")

@@ -28,8 +28,10 @@ def command(
 
     predictions = api.predict(run, images, output=output, device=device)
     unreadable = [prediction for prediction in predictions if prediction.error is not None]
+    failed = f"{len(unreadable)} of {len(predictions)} images could not be read"
     if json:
-        print_json({"run": run, "predictions": [prediction.to_dict() for prediction in predictions]})
+        content = {"run": str(api.Run(run).path), "predictions": [prediction.to_dict() for prediction in predictions]}
+        print_json(content | ({"error": failed} if unreadable else {}))
     elif output is None:
         rows = [
             (
@@ -41,9 +43,10 @@ def command(
             for prediction in predictions
             if prediction.probability is not None
         ]
-        print_table(("image", "label", "probability", "next"), rows)
+        if rows:
+            print_table(("image", "label", "probability", "next"), rows)
     else:
-        print_line(f"{len(predictions):,} predictions are in {output}")
+        print_line(f"{len(predictions) - len(unreadable):,} predictions are in {output}")
     for prediction in unreadable:
         say(f"error: {prediction.error}")
     if unreadable:

@@ -35,6 +35,8 @@ def open_dataset(data: str | Path) -> Dataset:
         if path.suffix.lower() != ".parquet":
             raise DataError(f"{data} is not a .parquet file; a data set is one, or a folder with {_ACCEPTED}")
         return open_parquet({"all": [path]}, path.stem)
+    if os.path.exists(data):
+        raise DataError(f"{data} is neither a folder nor a .parquet file; a data set is one of these, or a name")
     if path.name != str(data) or path.suffix:
         raise ConfigError(
             f"{data} does not exist; a data set is one of {', '.join(NAMED)}, a folder or a .parquet file"

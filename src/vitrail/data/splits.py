@@ -39,7 +39,8 @@ class Splits:
     def images(self, dataset: Dataset, split: str) -> ImageSet:
         """The images of "train", "validation" or "test"; no file of another published split is opened.
 
-        Raises ConfigError for another name, DataError if the images drawn from are not those of `dataset`.
+        Raises ConfigError for another name, DataError if the images drawn from are not those of `dataset`,
+        CheckpointError for images that it does not have.
         """
         if split not in self.parts:
             near = suggest(split, self.parts)
@@ -50,7 +51,11 @@ class Splits:
             raise DataError(
                 f"{dataset.name} is not the data that the splits were drawn from; its images or labels changed"
             )
-        return images if part.indices is None else images.take(part.indices)
+        if part.indices is None:
+            return images
+        if len(part.indices) and not 0 <= part.indices.min() <= part.indices.max() < len(images):
+            raise CheckpointError(f"The splits name images that {dataset.name} does not have; splits.json is damaged")
+        return images.take(part.indices)
 
     def to_json(self) -> str:
         """The splits as JSON text."""

@@ -22,12 +22,13 @@ def draw_predictions(
     labels: Sequence[str],
     predictions: Sequence[str],
     probabilities: Sequence[float] | NDArray[Any],
+    heading: str | None = None,
 ) -> Figure:
     """A grid of images under label / prediction and its probability, right ones green with ✓, wrong ones red with ✗.
 
     Wrong ones have a thick frame too. images (N, H, W, C) uint8, of more than 40 the first; labels and predictions N
-    class names; probabilities N in 0..1, of the predicted class. Raises DataError for no images, lengths that do not
-    fit, and probabilities outside 0..1.
+    class names; probabilities N in 0..1, of the predicted class; without a heading it counts the right ones. Raises
+    DataError for no images, lengths that do not fit, and probabilities outside 0..1.
     """
     counts = (len(labels), len(predictions), len(probabilities))
     if counts != (len(images),) * 3:
@@ -54,7 +55,7 @@ def draw_predictions(
             for spine in axes.spines.values():
                 spine.set(color=color, linewidth=_FRAME_WIDTH)
     shown = f"the first {MAX_IMAGES} of {len(images):,} images" if len(images) > MAX_IMAGES else f"{len(images)} shown"
-    write_heading(figure, f"Label / prediction: {num_right} right of {shown}")
+    write_heading(figure, heading or f"Label / prediction: {num_right} right of {shown}")
     return figure
 
 

@@ -73,8 +73,12 @@ def draw_result_figures(
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != images.labels)
     surest_mistakes = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")]
-    grids = {"predictions": np.arange(len(images)), "mistakes": surest_mistakes}
-    for name, indices in grids.items():
+    if len(wrong) > NUM_SHOWN:
+        mistakes = f"Label / prediction: the {NUM_SHOWN} surest of {len(wrong):,} mistakes"
+    else:
+        mistakes = f"Label / prediction: all {len(wrong)} mistakes, the surest first"
+    grids = {"predictions": (np.arange(len(images)), None), "mistakes": (surest_mistakes, mistakes)}
+    for name, (indices, heading) in grids.items():
         shown = indices[:NUM_SHOWN]
         if not len(shown):
             continue
@@ -83,6 +87,7 @@ def draw_result_figures(
             [classes[label] for label in images.labels[shown]],
             [classes[label] for label in predicted[shown]],
             probabilities[shown, predicted[shown]],
+            heading,
         )
         save_figure(figure, directory.figures_path / f"{name}.png")
     save_figure(draw_confusion(metrics["confusion"], classes), directory.figures_path / "confusion.png")

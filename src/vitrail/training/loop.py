@@ -254,12 +254,11 @@ class Training:
 
     def _stop(self, signal_number: int) -> None:
         self._checkpoint()
-        step, path = self.state.counters.step, self.run_directory.path
-        name = signal.Signals(signal_number).name
+        step, name = self.state.counters.step, signal.Signals(signal_number).name
         self.run_directory.journal.write("interrupted", step=step, signal=name)
         raise Interrupted(
             f"Stopped by {name} after step {step} of {self.num_steps}, all saved; "
-            f"continue with: vitrail train --resume --out {path}",
+            f"continue with: {self.run_directory.resume_command()}",
             signal_number,
         )
 

@@ -1,0 +1,231 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitrail import classifier as module
+from vitrail.api import load
+from vitrail.checkpoint import ModelCard
+from vitrail.classifier import Classifier
+from vitrail.data.preprocess import Preprocess
+from vitrail.errors import DataError
+from vitrail.models import model_config
+from vitrail.predictions import Prediction
+
+
+class Columns:
+    """An engine whose logit of a class is the mean of one column of the image, over ten; it counts its calls."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.sizes: list[int] = []
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        self.sizes.append(len(images))
+        assert images.dtype == np.uint8
+        assert images.shape[1:] == (8, 8, 1)
+        return images[:, :, : self.num_classes, 0].mean(axis=1, dtype=np.float32) / 10
+
+
+def columns(classes: str = "abcdefg", temperature: float = 1.0) -> Classifier:
+    card = ModelCard(
+        model_name="vit_micro_conv4_8",
+        model=model_config("vit_micro_conv4_8", num_classes=len(classes)),
+        classes=tuple(classes),
+        preprocess=Preprocess(image_size=(8, 8), channels=1, fit="pad"),
+        temperature=temperature,
+    )
+    return Classifier(Columns(len(classes)), card)
+
+
+def bright(*values: int) -> np.ndarray:
+    """An 8x8 image whose first columns have these values."""
+    image = np.zeros((8, 8), np.uint8)
+    image[:, : len(values)] = values
+    return image
+
+
+@pytest.fixture(scope="module")
+def trained(digits_run: Path) -> Classifier:
+    return load(digits_run)
+
+
+def test_the_five_most_probable_classes_come_best_first():
+    prediction = columns().predict(bright(10, 60, 30, 50, 20, 40))
+    assert [label for label, _ in prediction.top] == ["b", "d", "f", "c", "e"]
+    scores = np.exp([1, 6, 3, 5, 2, 4, 0])
+    expected = np.sort(scores / scores.sum())[::-1][:5]
+    np.testing.assert_allclose([probability for _, probability in prediction.top], expected, rtol=1e-6)
+    assert (prediction.label, prediction.probability) == prediction.top[0]
+    assert prediction.error is None
+
+
+def test_few_classes_are_all_given_and_sum_to_one():
+    prediction = columns("ab").predict(bright(20, 10))
+    assert [label for label, _ in prediction.top] == ["a", "b"]
+    assert sum(probability for _, probability in prediction.top) == pytest.approx(1, abs=1e-12)
+
+
+def test_the_first_of_equal_classes_wins():
+    assert [label for label, _ in columns().predict(bright()).top] == ["a", "b", "c", "d", "e"]
+
+
+def test_the_temperature_divides_the_logits():
+    sure, unsure = (columns("ab", temperature).predict(bright(20, 0)) for temperature in (1.0, 4.0))
+    assert sure.probability == pytest.approx(1 / (1 + np.exp(-2)))
+    assert unsure.probability == pytest.approx(1 / (1 + np.exp(-0.5)))
+
+
+def test_an_image_is_called_after_its_file_or_its_kind(tmp_path):
+    path = tmp_path / "a b.png"
+    Image.fromarray(bright(9)).save(path)
+    with Image.open(path) as opened:
+        images = [path, str(path), path.read_bytes(), opened, Image.fromarray(bright(9)), bright(9)]
+        names = [prediction.image for prediction in columns().predict_many(images)]
+    assert names == [str(path), str(path), "bytes", str(path), "image", "array"]
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3), (8, 8, 4)])
+def test_arrays_may_have_channels(shape):
+    image = np.full(shape, 255, np.uint8)
+    image[..., :3] = bright(10, 90)[:, :, None]
+    assert columns().predict(image).label == "b"
+
+
+def test_many_images_are_predicted_in_chunks_and_in_order(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 4)
+    classifier = columns("ab")
+    labels = "abbaababba"
+    images = [bright(90, 0) if label == "a" else bright(0, 90) for label in labels]
+    assert "".join(str(prediction.label) for prediction in classifier.predict_many(iter(images))) == labels
+    assert classifier.engine.sizes == [4, 4, 2]
+
+
+def test_images_are_read_when_their_predictions_are_asked_for(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 2)
+    read: list[int] = []
+
+    def images():
+        for index in range(6):
+            read.append(index)
+            yield bright(index)
+
+    predictions = columns().predict_many(images())
+    next(predictions)
+    assert read == [0, 1]
+
+
+def test_what_cannot_be_read_keeps_its_place(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "CHUNK", 3)
+    missing = tmp_path / "missing.png"
+    images = [bright(9), missing, bright(0, 9), b"text", b"", bright(9), missing]
+    found = list(columns("ab").predict_many(images))
+    assert [prediction.label for prediction in found] == ["a", None, "b", None, None, "a", None]
+    assert found[1] == Prediction(str(missing), None, None, (), f"{missing} does not exist")
+    assert found[3].error == "the image is not an image that can be read: it is not in an image format that is known"
+    assert found[4].error == "the image is not an image that can be read: it is empty"
+
+
+def test_nothing_to_predict():
+    classifier = columns()
+    assert list(classifier.predict_many([])) == []
+    assert classifier.engine.sizes == []
+
+
+def test_one_image_that_cannot_be_read_raises(tmp_path):
+    with pytest.raises(DataError, match=r"no\.png does not exist"):
+        columns().predict(tmp_path / "no.png")
+    with pytest.raises(DataError, match="shape \\(8, 8\\) and dtype float64"):
+        columns().predict(bright(9).astype(np.float64))
+
+
+def test_classes_and_name():
+    assert columns("ab").classes == ("a", "b")
+    assert repr(columns("ab")) == "Classifier(vit_micro_conv4_8, 2 classes)"
+
+
+def test_probabilities_are_those_of_the_predictions(trained, digit_images):
+    probabilities = trained.probabilities(digit_images[:30, ..., None])
+    assert probabilities.shape == (30, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
+    for image, row in zip(digit_images[:30], probabilities, strict=True):
+        prediction = trained.predict(image)
+        assert prediction.label == trained.classes[row.argmax()]
+        assert prediction.probability == pytest.approx(row.max(), abs=1e-6)
+
+
+def test_a_prediction_does_not_depend_on_the_other_images(trained, digit_images):
+    together = list(trained.predict_many(list(digit_images[:40])))
+    for image, prediction in zip(digit_images[:40:8], together[::8], strict=True):
+        alone = trained.predict(image)
+        assert [label for label, _ in alone.top] == [label for label, _ in prediction.top]
+        np.testing.assert_allclose([p for _, p in alone.top], [p for _, p in prediction.top], atol=1e-6)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def test_the_same_image_in_another_form_is_predicted_the_same(trained, digit_images):
+    grey = Image.fromarray(digit_images[3])
+    wide = Image.fromarray(digit_images[3].astype(np.uint16) * 257)
+    seen_through = Image.merge("LA", (grey, Image.new("L", grey.size, 255)))
+    forms = {
+        "PNG": encoded(grey, "PNG"),
+        "BMP": encoded(grey, "BMP"),
+        "RGB": encoded(grey.convert("RGB"), "PNG"),
+        "palette": encoded(grey.convert("P"), "PNG"),
+        "16 bits": encoded(wide, "PNG"),
+        "opaque RGBA": encoded(grey.convert("RGBA"), "PNG"),
+        "opaque LA": encoded(seen_through, "PNG"),
+        "CMYK": encoded(grey.convert("CMYK"), "TIFF"),
+    }
+    expected = trained.predict(digit_images[3])
+    assert expected.label == "3"
+    for name, data in forms.items():
+        assert trained.predict(data).top == expected.top, name
+
+
+def test_transparent_is_white(trained, digit_images):
+    paper = Image.fromarray(255 - digit_images[0])  # dark ink on white
+    ink = Image.new("LA", paper.size)
+    ink.putdata([(0, 255 - value) for value in (255 - digit_images[0]).ravel().tolist()])
+    assert trained.predict(encoded(ink, "PNG")).top == trained.predict(paper).top
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photograph_is_predicted_as_the_upright_one(trained, digit_images, orientation):
+    upright = Image.fromarray(digit_images[2]).resize((24, 16), Image.Resampling.NEAREST)
+    turns = [
+        None,
+        Image.Transpose.FLIP_LEFT_RIGHT,
+        Image.Transpose.ROTATE_180,
+        Image.Transpose.FLIP_TOP_BOTTOM,
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_270,
+    ]
+    turn = turns[orientation - 1]  # what a camera held that way stores
+    stored = upright if turn is None else upright.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert trained.predict(encoded(stored, "PNG", exif=exif)).top == trained.predict(upright).top
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (50, 3), (8, 9), (400, 300)])
+def test_images_of_any_size_are_predicted(trained, digit_images, size):
+    image = Image.fromarray(digit_images[5]).resize(size)
+    assert trained.predict(image).probability > 0.1
+
+
+def test_an_enlarged_digit_is_still_the_digit(trained, digit_images):
+    right = 0
+    for index in range(20):
+        large = Image.fromarray(digit_images[index]).resize((64, 64), Image.Resampling.NEAREST)
+        right += trained.predict(large).label == trained.predict(digit_images[index]).label
+    assert right >= 18

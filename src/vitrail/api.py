@@ -124,6 +124,7 @@ def train(
     Raises ConfigError, DataError, TrainingError or CheckpointError with one sentence, Interrupted after a signal.
     """
     from vitrail.training.loop import Training
+    from vitrail.training.threads import threads
 
     started = time.perf_counter() if started is None else started
     request = Request(str(data) if data is not None else None, recipe, model, epochs, seed, precision, settings)
@@ -141,7 +142,7 @@ def train(
     environment = describe_environment(str(target)) | {"data_fingerprint": content.splits.fingerprint}
     write_atomically(directory.environment_path, json.dumps(environment, indent=2) + "\n")
     card = _model_card(config, content)
-    with _advice(directory, config):
+    with _advice(directory, config), threads(plan["threads"]):
         training = Training(config, content.train, content.validation, directory, card, target, plan["bfloat16"])
         preparation_seconds = time.perf_counter() - started
         training.run(report or _say_nothing)
@@ -202,15 +203,16 @@ def _say_nothing(progress: Progress) -> None:
 
 def _journal_start(directory: RunDirectory, config: RunConfig, device: torch.device) -> dict[str, Any]:
     """What this start computes with; a resumed run keeps the arithmetic and the threads it began with."""
+    from vitrail.training.threads import training_threads
+
     began = directory.journal.last("start")
     precision = config.training.precision
     plan = {
         "bfloat16": precision == "bfloat16" or (precision == "auto" and device.type == "cuda"),
-        "threads": torch.get_num_threads(),
+        "threads": training_threads(config),
     }
     if began is not None:
         plan = {key: began[key] for key in plan}
-        torch.set_num_threads(plan["threads"])
     directory.journal.write("start" if began is None else "resume", device=str(device), **plan)
     return plan
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from vitrail import api
 from vitrail.cli import run_command
 
 
@@ -73,6 +75,24 @@ def small(write_idx: Callable[..., Path], tiny: dict[str, Any]) -> Callable[...,
         return [str(folder), f"--epochs={epochs}", *settings]
 
     return arguments
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, write_idx: Callable[..., Path], tiny: dict[str, Any]) -> Path:
+    """A folder with `photos` and a finished `run` on them."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_idx(folder / "photos")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        api.train("photos", epochs=2, settings=tiny, out="run")
+    return folder
+
+
+@pytest.fixture
+def run(vitrail: Vitrail, trained: Path) -> Path:
+    """./run, a finished run on ./photos, to change at will."""
+    shutil.copytree(trained, ".", dirs_exist_ok=True)
+    return Path("run")
 
 
 @pytest.fixture

@@ -109,8 +109,7 @@ def test_data_that_moved_are_found_where_they_are_now(vitrail, stopped):
     assert vitrail("train", "elsewhere/photos", "--resume", "--out", "run").code == 0
 
 
-def test_a_finished_run_is_not_resumed(vitrail, small):
-    vitrail("train", *small("photos"), "--out", "run")
+def test_a_finished_run_is_not_resumed(vitrail, small, run):
     before = weights("run")
     done = vitrail("train", "--resume", "--out", "run")
     assert (done.code, done.error) == (2, "run is finished; `vitrail train` without --resume starts a new run")
@@ -119,8 +118,9 @@ def test_a_finished_run_is_not_resumed(vitrail, small):
     assert weights("run") == before
 
 
-def test_what_is_no_run_is_not_resumed(vitrail, small):
-    vitrail("train", *small("photos"), "--out", "runs/one")
+def test_what_is_no_run_is_not_resumed(vitrail, run):
+    Path("runs").mkdir()
+    run.rename("runs/one")
     done = vitrail("train", "--resume", "--out", "runs/oen")
     assert (done.code, done.error) == (
         2,

@@ -371,7 +371,7 @@ def test_a_full_disk_leaves_the_checkpoints_there_are(small, tmp_path, undisturb
 
 # A process that is killed
 
-COMMAND = ["train", "digits", "--seed", "3", "--epochs", "8", "--set", "model.embed_dim=16", "--set", "model.depth=1",
+COMMAND = ["train", "digits", "--seed", "3", "--epochs", "24", "--set", "model.embed_dim=16", "--set", "model.depth=1",
            "--set", "training.checkpoint_seconds=0.05", "--set", "training.log_steps=5"]  # fmt: skip
 
 
@@ -388,7 +388,7 @@ def test_a_run_killed_at_any_moment_goes_on_exactly(small, tmp_path):
     undisturbed = start(*COMMAND, "--out", "undisturbed")
     _, errors = undisturbed.communicate()
     assert undisturbed.returncode == 0, errors.decode()
-    moments = random.Random(0)
+    moments, num_killed = random.Random(0), 0
     folder = tmp_path / "killed"
     for _ in range(4):
         resume = ["--resume"] if RunDirectory(folder).exists() else []
@@ -400,17 +400,25 @@ def test_a_run_killed_at_any_moment_goes_on_exactly(small, tmp_path):
             process.wait(moments.uniform(0, 0.5))
         process.kill()
         _, errors = process.communicate()
-        assert process.returncode == -signal.SIGKILL, errors.decode()
-    last = start("train", "--resume", "--out", "killed", "--json")
-    output, errors = last.communicate()
-    assert last.returncode == 0, errors.decode()
-    assert json.loads(output)["stopped"] == "done"
+        assert process.returncode in (-signal.SIGKILL, 0), errors.decode()
+        if process.returncode == 0:  # a fast machine was done before
+            break
+        num_killed += 1
+    assert num_killed >= 2
+    if RunDirectory(folder).result() is None:
+        resume_to_the_end(start("train", "--resume", "--out", "killed", "--json"))
     for name in ("model.safetensors", "config.json", "splits.json"):
         assert (folder / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
     assert small.metrics(folder) == small.metrics(tmp_path / "undisturbed")
     results = [RunDirectory(tmp_path / name).result() for name in ("undisturbed", "killed")]
     for key in ("best_epoch", "epochs", "images_seen", "validation", "test"):
         assert results[0][key] == results[1][key]
+
+
+def resume_to_the_end(process):
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()
+    assert json.loads(output)["stopped"] == "done"
 
 
 def newest_step(folder):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 _STARTED = time.perf_counter()  # a command's wall time begins here, before anything heavy is imported
 
@@ -31,7 +31,8 @@ def run_command(arguments: list[str]) -> int:
     from vitrail.cli.commands import app
     from vitrail.errors import Interrupted, VitrailError
 
-    usage_error = typer.BadParameter.__mro__[1]  # base of all wrong usage; where it lives depends on typer's version
+    # The base of all wrong usage; which module it lives in depends on typer's version.
+    usage_error = cast(type[Exception], typer.BadParameter.__mro__[1])
     try:
         code: Any = app(arguments or ["--help"], prog_name="vitrail", standalone_mode=False)
     except usage_error as error:

@@ -1,0 +1,374 @@
+import json
+import os
+import shutil
+import signal
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vitrail
+from vitrail import api
+from vitrail.data.dataset import Dataset
+from vitrail.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingError
+from vitrail.training.loop import Progress, Training
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch, write_idx) -> Path:
+    """./photos in an empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return write_idx(Path("photos"))
+
+
+def weights(run: vitrail.Run) -> bytes:
+    return (run.path / "model.safetensors").read_bytes()
+
+
+def stop_at(step: int):
+    """A report that sends this process SIGINT in that step."""
+
+    def report(progress: Progress) -> None:
+        if progress.step == step and progress.evaluation is None:
+            signal.raise_signal(signal.SIGINT)
+
+    return report
+
+
+# The verbs together
+
+
+def test_the_verbs_one_after_another(photos, tiny, digit_images):
+    run = vitrail.train("photos", epochs=2, settings=tiny)
+    assert run.path == Path("runs/photos-digits-1")
+    assert run.result is not None
+    assert run.config.training.epochs == 2
+    assert run.evaluate()["test"] == run.result["test"] == vitrail.evaluate("last")["test"]
+    assert run.evaluate(split="validation")["validation"] == run.result["validation"]
+
+    Image.fromarray(digit_images[0]).save("zero.png")
+    classifier = vitrail.load(run.path)
+    assert isinstance(classifier, vitrail.Classifier)
+    prediction = classifier.predict("zero.png")
+    assert isinstance(prediction, vitrail.Prediction)
+    assert prediction.label in classifier.classes == ("0", "1", "2")
+    assert vitrail.predict("last", "zero.png") == run.predict(["zero.png"]) == [prediction]
+    assert run.classifier().predict("zero.png") == prediction
+    assert (
+        sorted(run.figures()) == ["confusion", "curves", "mistakes", "predictions", "samples"]
+        or run.result["test"]["accuracy"] == 1
+    )
+    assert repr(run) == "Run('runs/photos-digits-1')"
+    assert vitrail.Run("last").path == run.path
+
+
+def test_paths_may_be_path_objects(photos, tiny):
+    run = vitrail.train(photos, epochs=1, settings=tiny, out=Path("a run"))
+    assert vitrail.evaluate(Path("a run"), photos)["test"] == run.result["test"]
+    assert isinstance(run.config, vitrail.RunConfig)
+
+
+def test_create_model():
+    torch.manual_seed(0)
+    model = vitrail.create_model("vit_tiny_patch16_224", num_classes=10, depth=1, image_size=32)
+    images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    assert model(images).shape == (2, 10)
+    with pytest.raises(vitrail.ConfigError, match="Did you mean 'vit_tiny_patch16_224'"):
+        vitrail.create_model("vit_tniy")
+
+
+# Training
+
+
+def test_the_test_split_is_read_once_and_last(photos, tiny, monkeypatch):
+    happened: list[str] = []
+    read, run = Dataset.read, Training.run
+
+    def noted_read(dataset: Dataset, split: str):
+        if split == "test":
+            happened.append("test read")
+        return read(dataset, split)
+
+    def noted_run(training: Training, report):
+        happened.append("training")
+        counters = run(training, report)
+        happened.append("trained")
+        return counters
+
+    monkeypatch.setattr(Dataset, "read", noted_read)
+    monkeypatch.setattr(Training, "run", noted_run)
+    vitrail.train("photos", epochs=1, settings=tiny)
+    assert happened == ["training", "trained", "test read"]
+
+
+def test_no_test_file_is_opened_before_training_ends(photos, tiny):
+    for path in photos.glob("t10k*"):
+        path.write_bytes(b"not to be looked at")
+    seen: list[int] = []
+    with pytest.raises(DataError, match="t10k-images-idx3-ubyte is not an IDX file") as caught:
+        vitrail.train("photos", epochs=2, settings=tiny, report=lambda progress: seen.append(progress.step))
+    assert seen[-1] == 6
+    assert str(caught.value).endswith("continue with: vitrail train --resume --out runs/photos-digits-1")
+
+
+def test_validation_and_test_take_nothing_from_training(photos, tiny):
+    """Drawn splits of one table of images: every image is in one of them."""
+    run = vitrail.train("digits", epochs=1, settings=tiny | {"training.batch_size": 512})
+    splits = json.loads((run.path / "splits.json").read_text())["splits"]
+    indices = {name: set(part["indices"]) for name, part in splits.items()}
+    assert {name: len(members) for name, members in indices.items()} == {"train": 1259, "validation": 179, "test": 359}
+    assert len(set.union(*indices.values())) == 1797
+
+
+def test_the_same_call_gives_the_same_weights(photos, tiny):
+    first, second, other = (vitrail.train("photos", epochs=1, seed=seed, settings=tiny) for seed in (3, 3, 4))
+    assert weights(first) == weights(second) != weights(other)
+    splits = [(run.path / "splits.json").read_text() for run in (first, second, other)]
+    assert splits[0] == splits[1] == splits[2]
+
+
+def test_the_callers_random_numbers_do_not_matter(photos, tiny):
+    runs = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        runs.append(vitrail.train("photos", epochs=1, settings=tiny))
+    assert weights(runs[0]) == weights(runs[1])
+
+
+def test_progress_is_reported(photos, tiny, monkeypatch):
+    monkeypatch.setattr("vitrail.training.loop.REPORT_SECONDS", -1.0)
+    seen: list[Progress] = []
+    run = vitrail.train("photos", epochs=2, settings=tiny, report=seen.append)
+    assert [progress.step for progress in seen if progress.evaluation is None] == [1, 2, 3, 4, 5, 6]
+    assert [(progress.step, progress.epoch) for progress in seen if progress.evaluation] == [(3, 1), (6, 2)]
+    assert {(progress.num_steps, progress.num_epochs) for progress in seen} == {(6, 2)}
+    evaluations = [progress.evaluation for progress in seen if progress.evaluation]
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert evaluations == [line for line in lines if "split" in line]
+    assert all(progress.loss > 0 and progress.images_per_second > 0 for progress in seen)
+    assert seen[-1].seconds_left == 0
+
+
+def test_a_thread_may_train(photos, tiny):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    during: list[object] = []
+    runs: list[vitrail.Run] = []
+
+    def work() -> None:
+        note = lambda progress: during.append(signal.getsignal(signal.SIGINT))  # noqa: E731
+        runs.append(vitrail.train("photos", epochs=1, settings=tiny, report=note))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert runs[0].result is not None
+    assert {*during} == {before[signal.SIGINT]}
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_signals_are_the_callers_again_afterwards(photos, tiny):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    vitrail.train("photos", epochs=1, settings=tiny)
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_a_stopped_training_goes_on_from_where_it_was(photos, tiny, monkeypatch):
+    undisturbed = vitrail.train("photos", epochs=2, settings=tiny, out="undisturbed")
+    monkeypatch.setattr("vitrail.training.loop.REPORT_SECONDS", -1.0)
+    for step in (1, 4):
+        with pytest.raises(Interrupted, match=f"after step {step} of 6, all saved; continue with: vitrail train --res"):
+            vitrail.train("photos", epochs=2, settings=tiny, out="run", resume=step > 1, report=stop_at(step))
+    unfinished = vitrail.Run("run")
+    assert unfinished.result is None
+    assert "<b>run</b> has not finished" in unfinished._repr_html_()
+    resumed = vitrail.train(out="run", resume=True)
+    assert weights(resumed) == weights(undisturbed)
+    assert resumed.result["test"] == undisturbed.result["test"]
+
+
+def test_a_run_stopped_while_it_is_tested_is_tested_again(photos, tiny, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "classification_metrics", lambda *arguments: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(Interrupted, match="Stopped by SIGINT; continue with: vitrail train --resume --out run"):
+            vitrail.train("photos", epochs=1, settings=tiny, out="run")
+    assert vitrail.Run("run").result is None
+    before = weights(vitrail.Run("run"))
+    run = vitrail.train(out="run", resume=True)
+    assert run.result is not None
+    assert weights(run) == before
+
+
+def test_the_threads_of_the_start_are_those_of_the_end(photos, tiny, monkeypatch):
+    monkeypatch.setattr("vitrail.training.loop.REPORT_SECONDS", -1.0)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with pytest.raises(Interrupted):
+            vitrail.train("photos", epochs=1, settings=tiny, out="run", report=stop_at(1))
+        torch.set_num_threads(2)
+        vitrail.train(out="run", resume=True)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_our_own_failures_are_not_taken_for_the_users(photos, tiny):
+    def fail(progress: Progress) -> None:
+        raise RuntimeError("a fault in the report")
+
+    with pytest.raises(RuntimeError, match="a fault in the report"):
+        vitrail.train("photos", epochs=1, settings=tiny, report=fail)
+
+
+def test_a_loss_that_is_not_finite(photos, tiny):
+    wild = tiny | {"training.learning_rate": 1e30, "training.optimizer": "sgd", "training.clip_norm": None}
+    with pytest.raises(TrainingError, match="not a finite number"):
+        vitrail.train("photos", epochs=1, settings=wild, out="run")
+    with pytest.raises(CheckpointError, match="holds no model.json"):
+        vitrail.load("run")
+
+
+def test_mistakes_are_our_errors_and_make_no_run(photos):
+    with pytest.raises(ConfigError, match="'mnst'. Did you mean 'mnist'"):
+        vitrail.train("mnst")
+    with pytest.raises(ConfigError, match=r"epochs=0 is not possible"):
+        vitrail.train("photos", epochs=0)
+    with pytest.raises(ConfigError, match=r"'epochs'. Did you mean 'training\.epochs'"):
+        vitrail.train("photos", settings={"epochs": 3})
+    with pytest.raises(ConfigError, match="device='gpu' is not known"):
+        vitrail.train("photos", device="gpu")
+    assert not Path("runs").exists()
+
+
+def test_the_machine_and_the_data_are_on_record(photos, tiny):
+    run = vitrail.train("photos", epochs=1, settings=tiny)
+    text = (run.path / "environment.json").read_text()
+    environment = json.loads(text)
+    assert environment["packages"]["torch"] == torch.__version__.partition("+")[0] or "+" in torch.__version__
+    card = json.loads((run.path / "model.json").read_text())
+    assert environment["data_fingerprint"] == card["provenance"]["data_fingerprint"]
+    assert card["provenance"]["seed"] == 0
+    for secret in (str(Path.cwd()), str(Path.home()), os.environ.get("USER", "")):
+        assert len(secret) < 5 or secret not in text + (run.path / "config.json").read_text()
+
+
+# Evaluating and predicting
+
+
+@pytest.fixture
+def copied(digits_run, tmp_path) -> Path:
+    """The shared run, to change at will."""
+    return shutil.copytree(digits_run, tmp_path / "copied")
+
+
+def test_evaluate_gives_what_train_gave(digits_run):
+    run = vitrail.Run(digits_run)
+    assert run.evaluate()["test"] == run.result["test"]
+    assert run.evaluate("digits", "validation")["validation"] == run.result["validation"]
+    assert run.result["test"]["accuracy"] > 0.8
+
+
+def test_required_results():
+    metrics = {"accuracy": 0.9, "loss": 0.4, "ece": 0.05, "images": 10, "per_class": []}
+    assert api.missed_requirements(metrics, {"accuracy": 0.9, "loss": 0.4, "ece": 0.06, "images": 10}) == []
+    assert api.missed_requirements(metrics, {"accuracy": 0.900001, "loss": 0.3, "images": 11}) == [
+        "accuracy is 0.9, below the required 0.900001",
+        "loss is 0.4, above the required 0.3",
+        "images is 10, below the required 11",
+    ]
+    assert api.missed_requirements(metrics | {"loss": float("nan")}, {"loss": 1.0}) == [
+        "loss is nan, above the required 1"
+    ]
+    with pytest.raises(ConfigError, match="There is no result 'per_class' to require. Use one of accuracy, loss, ece"):
+        api.missed_requirements(metrics, {"per_class": 1.0})
+
+
+def test_load_leaves_the_callers_random_numbers_alone(digits_run):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    vitrail.load(digits_run)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_load_says_what_is_wrong(copied):
+    (copied / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or no safetensors file"):
+        vitrail.load(copied)
+    with pytest.raises(ConfigError, match=r"device='gpu' is not known"):
+        vitrail.load(copied.parent / "copied", device="gpu") if (copied / "model.json").unlink() else vitrail.train(
+            "digits", device="gpu"
+        )
+    with pytest.raises(CheckpointError, match=r"holds no model\.json"):
+        vitrail.load(copied)
+
+
+def test_predict_writes_what_it_gives(digits_run, tmp_path, digit_images):
+    for index in range(3):
+        Image.fromarray(digit_images[index]).save(tmp_path / f"{index}.png")
+    (tmp_path / "x.png").touch()
+    output = tmp_path / "out.jsonl"
+    predictions = vitrail.predict(digits_run, tmp_path, output=output)
+    assert [prediction.label is None for prediction in predictions] == [False, False, False, True]
+    assert [json.loads(line) for line in output.read_text().splitlines()] == [
+        prediction.to_dict() for prediction in predictions
+    ]
+    with pytest.raises(ConfigError, match="does not exist; name an image file, a folder or a pattern"):
+        vitrail.predict(digits_run, [tmp_path / "0.png", tmp_path / "nothing.png"])
+    with pytest.raises(ConfigError, match="No image given"):
+        vitrail.predict(digits_run, [])
+
+
+# In a notebook
+
+
+class Page(HTMLParser):
+    """The texts of a page whose tags are closed in turn."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.pictures: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.pictures.append(dict(attrs)["src"])
+        else:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_a_run_shows_its_result_and_its_pictures(digits_run):
+    run = vitrail.Run(digits_run)
+    page = Page(run._repr_html_())
+    assert page.texts[page.texts.index("test accuracy") + 1].startswith(f"{run.result['test']['accuracy']:.2%} (95 %")
+    assert len(page.pictures) == 2
+    assert all(picture.startswith("data:image/png;base64,") for picture in page.pictures)
+
+
+def test_names_of_runs_are_shown_as_text(digits_run, tmp_path):
+    shutil.copytree(digits_run, tmp_path / "<i>&co")
+    page = Page(vitrail.Run(tmp_path / "<i>&co")._repr_html_())
+    assert str(tmp_path / "<i>&co") in page.texts
+
+
+def test_a_figure_shows_itself(digits_run):
+    picture = vitrail.Run(digits_run).figures()["confusion"]
+    assert picture._repr_png_().startswith(b"\x89PNG")
+    assert picture._repr_png_() == picture.path.read_bytes()

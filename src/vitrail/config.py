@@ -74,7 +74,7 @@ class TrainingConfig(BaseModel):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """decay of the running mean of weights that is evaluated and kept; 0: the weights themselves"""
     early_stop_epochs: PositiveInt | None = None
-    """stop after this many epochs without a better validation accuracy; none: never"""
+    """stop after this many epochs without a better validation accuracy, or an equal one at a lower loss; none: never"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """arithmetic of forward and backward; auto: bfloat16 on CUDA, else float32"""
     deterministic: bool = False
@@ -82,7 +82,7 @@ class TrainingConfig(BaseModel):
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: only when what is left of the run is long enough to repay compiling"""
     log_steps: PositiveInt = 50
-    """steps between lines in metrics.jsonl"""
+    """steps between lines in metrics.jsonl; the last step has one too"""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """seconds between checkpoints, besides those at each epoch's end"""
 

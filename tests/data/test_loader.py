@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitrail.data.dataset import ImageSet, number_names
-from vitrail.data.loader import MemoryLoader, epoch_order, to_tensors
+from vitrail.data.loader import MemoryLoader, channels_first, epoch_order, to_tensors
 
 CPU = torch.device("cpu")
 
@@ -99,3 +99,15 @@ def test_a_set_smaller_than_a_batch_is_one_batch():
     loader = MemoryLoader(numbered(7), 64, seed=0, device=CPU)
     assert (loader.num_batches, loader.batch_size) == (1, 7)
     assert sorted(loader.batch(5, 0)[1].tolist()) == list(range(7))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_equal_images_have_equal_strides_however_numpy_holds_them(channels):
+    pixels = numbered(5, channels).pixels
+    forms = [pixels, pixels.copy(), np.asfortranarray(pixels), np.flip(np.flip(pixels, 0).copy(), 0)]
+    if channels == 1:
+        forms.append(np.ascontiguousarray(pixels[..., 0])[..., None])  # a channel axis of stride 0
+    for form in forms:
+        tensor = channels_first(form)
+        assert tensor.stride() == (channels * 12, 12, 4, 1)
+        np.testing.assert_array_equal(tensor.numpy().transpose(0, 2, 3, 1), pixels)

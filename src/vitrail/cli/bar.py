@@ -25,8 +25,9 @@ def describe(progress: Progress, validation: float | None, room: int) -> str:
     parts: list[str] = []
     if math.isfinite(progress.seconds_left):
         parts.append(f"{duration(progress.seconds_left)} left")
-    parts.append(f"loss {progress.loss:.4f}")
-    if progress.accuracy is not None:
+    if math.isfinite(progress.loss):  # it is not when nothing has been done yet
+        parts.append(f"loss {progress.loss:.4f}")
+    if progress.accuracy is not None and math.isfinite(progress.accuracy):
         parts.append(f"accuracy {percent(progress.accuracy)} %")
     parts.append(f"{progress.images_per_second:,.0f} images/s")
     if validation is not None:

@@ -45,9 +45,11 @@ class _Lines:
 
     def __init__(self) -> None:
         self.forecast = Forecast()
-        self.last_line = time.monotonic()
+        self.last_line = -1.0
 
     def __call__(self, progress: Progress) -> None:
+        if self.last_line < 0:  # the first report: torch is imported and the data are read
+            self.last_line = time.monotonic()
         for sentence in (progress.message, self.forecast.sentence(progress)):
             if sentence:
                 say(sentence)

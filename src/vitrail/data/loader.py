@@ -10,14 +10,23 @@ from vitrail.data.augment import seed_of
 from vitrail.data.dataset import ImageSet
 
 
+def channels_first(pixels: np.ndarray) -> Tensor:
+    """uint8 (N, H, W, C) -> (N, C, H, W), with strides that follow from the shape alone.
+
+    With one channel those of NumPy may be any, and torch chooses kernels by them, which differ in the last bits.
+    """
+    num_images, rows, columns, channels = pixels.shape
+    return _shared(pixels.transpose(0, 3, 1, 2)).view(-1).view(num_images, channels, rows, columns)
+
+
+def _shared(array: np.ndarray) -> Tensor:
+    """The array as a tensor; one that cannot be written to, of which torch warns, is copied."""
+    return torch.from_numpy(np.require(array, requirements=("C", "W")))
+
+
 def to_tensors(images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor]:
     """Pixels (N, C, H, W) uint8 and labels (N,) int64 on `device`."""
-    # torch warns of arrays that cannot be written to: those are copied, others shared.
-    pixels, labels = (
-        torch.from_numpy(np.require(array, requirements=("C", "W")))
-        for array in (images.pixels.transpose(0, 3, 1, 2), images.labels)
-    )
-    return pixels.to(device), labels.to(device)
+    return channels_first(images.pixels).to(device), _shared(images.labels).to(device)
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitrail.data.loader import channels_first
 from vitrail.errors import ConfigError
 
 MEMORY_VALUES = 2**22  # input values of one forward pass: 5,000 images of 28x28 grey, 27 of 224x224 RGB
@@ -60,6 +61,4 @@ class TorchEngine:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits (N, K) float32 of images uint8 (N, H, W, C) that have the model's size."""
-        # torch warns of arrays that cannot be written to: those are copied, others shared.
-        tensor = torch.from_numpy(np.require(images.transpose(0, 3, 1, 2), requirements=("C", "W")))
-        return forward_batches(self.model, tensor, self.device).numpy()
+        return forward_batches(self.model, channels_first(images), self.device).numpy()

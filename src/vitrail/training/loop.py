@@ -85,6 +85,7 @@ class Training:
         self.num_steps = self.loader.num_batches * self.settings.epochs
         self.loss_sum = torch.zeros((), device=device)
         self.correct_sum = torch.zeros((), device=device)
+        self.last_means = (math.nan, math.nan)  # loss and accuracy of the last line in metrics.jsonl
 
     def run(self, report: Report) -> Counters:
         """Train to the end and give the counters; the best epoch's model lies in the run's directory.
@@ -126,7 +127,7 @@ class Training:
             if now - self.reported > REPORT_SECONDS:
                 self.reported = now
                 report(self._progress())
-            if counters.step - counters.logged_step >= self.settings.log_steps:
+            if counters.step - counters.logged_step >= self.settings.log_steps or counters.step == self.num_steps:
                 self._log_training()
             if self.signals.received is not None:
                 self._stop(self.signals.received)
@@ -235,6 +236,7 @@ class Training:
             "learning_rate": self._last_learning_rate(),
             "seconds": round(counters.train_seconds, 3),
         }
+        self.last_means = (line["loss"], line["accuracy"])
         if self.config.data.augment.mixup_alpha:
             del line["accuracy"]  # mixed images have no one right answer
         self.log.training(line)
@@ -272,7 +274,11 @@ class Training:
 
     def _progress(self, evaluation: dict[str, Any] | None = None, message: str | None = None) -> Progress:
         counters = self.state.counters
-        logged = max(counters.step - counters.logged_step, 1)
+        loss, accuracy = self.last_means
+        if counters.step > counters.logged_step:
+            num_steps = counters.step - counters.logged_step
+            loss = self.loss_sum.item() / num_steps
+            accuracy = self.correct_sum.item() / (num_steps * self.loader.batch_size)
         done = counters.step - self.first_step
         seconds_a_step = (time.perf_counter() - self.started) / max(done, 1)
         mixed = self.config.data.augment.mixup_alpha > 0
@@ -281,8 +287,8 @@ class Training:
             num_steps=self.num_steps,
             epoch=min(counters.epoch + (evaluation is None), self.settings.epochs),
             num_epochs=self.settings.epochs,
-            loss=self.loss_sum.item() / logged,
-            accuracy=None if mixed else self.correct_sum.item() / (logged * self.loader.batch_size),
+            loss=loss,
+            accuracy=None if mixed else accuracy,
             images_per_second=self.loader.batch_size / seconds_a_step if done else 0.0,
             seconds_left=seconds_a_step * (self.num_steps - counters.step) if done else math.inf,
             evaluation=evaluation,

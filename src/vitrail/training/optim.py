@@ -19,6 +19,7 @@ from vitrail.config import TrainingConfig
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # chosen by Jordan et al. for the steepest slope at zero
 EPSILON = 1e-7
+_FUSED = {"qkv": 3, "kv": 2}  # layers whose one weight holds several maps, and how many
 
 
 def orthogonalize(matrices: Tensor, num_steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -121,8 +122,11 @@ def create_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.op
     if config.optimizer == "muon":
         hidden = [(name, p) for name, p in matrices if not _is_outer(name)]
         muon_groups = [
-            {"params": [p for name, p in hidden if ".qkv." not in name], "num_matrices": 1},
-            {"params": [p for name, p in hidden if ".qkv." in name], "num_matrices": 3},
+            {"params": [p for name, p in hidden if not _FUSED.keys() & name.split(".")], "num_matrices": 1},
+            *(
+                {"params": [p for name, p in hidden if fused in name.split(".")], "num_matrices": number}
+                for fused, number in _FUSED.items()
+            ),
         ]
         outer = [p for name, p in matrices if _is_outer(name)]
         optimizers: list[torch.optim.Optimizer] = [

@@ -34,7 +34,7 @@ def random_images(num_images: int) -> ImageSet:
 
 
 class TimedTraining(Training):
-    """The training loop, with the time inside `_step` that is forward, backward and optimizer counted apart."""
+    """The training loop, and beside it a step of forward, backward and optimizer alone."""
 
     def bare_step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         for optimizer in self.state.optimizers:

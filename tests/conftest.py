@@ -66,8 +66,17 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, Any]:
-    """Settings of a training that takes a fraction of a second."""
-    return {"model.embed_dim": 16, "model.depth": 1, "training.batch_size": 16, "training.log_steps": 2}
+    """Settings of a training that takes a fraction of a second, and still learns something."""
+    return {
+        "model.embed_dim": 16,
+        "model.depth": 1,
+        "training.batch_size": 16,
+        "training.log_steps": 2,
+        "training.learning_rate": 0.03,
+        "training.warmup_rate": 0.0,
+        "data.augment.shift_pixels": 0,
+        "data.augment.rotate_degrees": 0,
+    }
 
 
 @pytest.fixture

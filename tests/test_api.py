@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import vitrail
-from vitrail import api
+from vitrail import api, session
 from vitrail.data.dataset import Dataset
 from vitrail.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingError
 from vitrail.training.loop import Progress, Training
@@ -195,7 +195,7 @@ def test_a_stopped_training_goes_on_from_where_it_was(photos, tiny, monkeypatch)
 
 def test_a_run_stopped_while_it_is_tested_is_tested_again(photos, tiny, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(api, "classification_metrics", lambda *arguments: signal.raise_signal(signal.SIGINT))
+        patch.setattr(session, "classification_metrics", lambda *arguments: signal.raise_signal(signal.SIGINT))
         with pytest.raises(Interrupted, match="Stopped by SIGINT; continue with: vitrail train --resume --out run"):
             vitrail.train("photos", epochs=1, settings=tiny, out="run")
     assert vitrail.Run("run").result is None

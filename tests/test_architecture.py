@@ -31,6 +31,7 @@ LAYERS = (
     ("preparation",),
     ("comparison", "searching", "exporting", "planning"),
     ("reporting",),
+    ("session",),
     ("api",),
     ("serving", "sklearn", "cli"),
 )

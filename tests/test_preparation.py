@@ -89,7 +89,7 @@ def test_statistics_that_were_given_stay():
         (Request(), (8, 8), "digits", (8, 8)),
         (Request(), (28, 28), "mnist", (28, 28)),
         (Request(), (20, 30), "mnist", (20, 30)),
-        (Request(), (100, 200), "mnist", (28, 28)),
+        (Request(), (100, 200), "mnist", (48, 96)),
         (Request(recipe="mnist"), (8, 8), "mnist", (28, 28)),
         (Request(recipe="digits"), (28, 28), "digits", (8, 8)),
         (Request(model="vit_micro_conv8_28"), (8, 8), "digits", (28, 28)),

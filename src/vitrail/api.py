@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from vitrail import models
-from vitrail.checkpoint import ModelCard, load_model, write_atomically
+from vitrail.checkpoint import load_model
 from vitrail.classifier import Classifier
 from vitrail.config import RunConfig, config_to_json
 from vitrail.data.dataset import Dataset, ImageSet
@@ -22,22 +18,20 @@ from vitrail.data.images import list_images
 from vitrail.data.sources import open_dataset
 from vitrail.data.splits import fingerprint, read_splits
 from vitrail.engines.pytorch import TorchEngine, resolve_device
-from vitrail.environment import describe_environment, package_version
-from vitrail.errors import ConfigError, DataError, Interrupted, TrainingError, VitrailError, suggest
-from vitrail.evaluation import classification_metrics, softmax
-from vitrail.predictions import Prediction, check_output, write_parquet, write_predictions
-from vitrail.preparation import Request, TrainingData, prepare_new, prepare_resumed, preprocess_of, resized
+from vitrail.errors import ConfigError, DataError, suggest
+from vitrail.evaluation import classification_metrics
+from vitrail.predictions import Prediction, check_output, write_predictions
+from vitrail.preparation import Request, prepare_new, prepare_resumed, resized
 from vitrail.reporting.run_figures import (
     Picture,
     draw_data_figures,
-    draw_result_figures,
-    draw_training_figures,
     run_html,
 )
 from vitrail.runs import RunDirectory, find_run, new_run, newest_unfinished
+from vitrail.session import say_nothing, train_prepared
 
 if TYPE_CHECKING:
-    from vitrail.training.loop import Progress, Report, Training
+    from vitrail.training.loop import Report
 
 
 _BETTER_SMALL = frozenset({"loss", "ece"})
@@ -123,153 +117,35 @@ def train(
     With `resume`, the run at `out`, or the newest unfinished one, goes on; it must have the same config and data.
     Raises ConfigError, DataError, TrainingError or CheckpointError with one sentence, Interrupted after a signal.
     """
-    from vitrail.training.loop import Training
-    from vitrail.training.threads import threads
-
     started = time.perf_counter() if started is None else started
     request = Request(str(data) if data is not None else None, recipe, model, epochs, seed, precision, settings)
     target = resolve_device(device)
     if resume:
         directory = find_run(out) if out is not None else newest_unfinished()
         config, content = prepare_resumed(directory, request)
+        if device == "auto":  # another device has other last bits
+            began = directory.journal.last("start")
+            target = target if began is None else resolve_device(began["device"])
     else:
+        if out is not None:
+            RunDirectory(out).check_unused()
         dataset = open_dataset(request.data or "digits")
         config, content = prepare_new(dataset, request)
         directory = RunDirectory(out) if out is not None else new_run(dataset.name, config.recipe)
         directory.create(config_to_json(config), content.splits.to_json() + "\n")
         draw_data_figures(directory, content.train, dataset.classes)
-    plan = _journal_start(directory, config, target)
-    environment = describe_environment(str(target)) | {"data_fingerprint": content.splits.fingerprint}
-    write_atomically(directory.environment_path, json.dumps(environment, indent=2) + "\n")
-    card = _model_card(config, content)
-    with _advice(directory, config), threads(plan["threads"]):
-        training = Training(config, content.train, content.validation, directory, card, target, plan["bfloat16"])
-        preparation_seconds = time.perf_counter() - started
-        training.run(report or _say_nothing)
-        facts = _facts(directory, config, content, training, preparation_seconds)
-        _finish(directory, content, facts, target, started)
+    with directory.locked():
+        train_prepared(directory, config, content, target, report or say_nothing, started)
     return Run(directory.path)
 
 
-@contextmanager
-def _advice(directory: RunDirectory, config: RunConfig) -> Generator[None]:
-    """Say how a run goes on that was stopped by a signal, a full disk, damaged test data, or for want of memory."""
-    try:
-        yield
-    except Interrupted:
-        with suppress(VitrailError):  # a disk that is full now is no reason to end otherwise
-            draw_training_figures(directory)
-        raise
-    except KeyboardInterrupt:
-        raise Interrupted(f"Stopped by SIGINT; continue with: {directory.resume_command()}") from None
-    except VitrailError as error:
-        if not isinstance(error.__cause__, OSError) and not isinstance(error, DataError):
-            raise
-        raise type(error)(f"{error}; when that is mended, continue with: {directory.resume_command()}") from error
-    except (RuntimeError, MemoryError) as error:  # torch has a type of its own for CUDA's memory only
-        if "memory" not in str(error) and not isinstance(error, MemoryError):
-            raise
-        raise TrainingError(
-            f"There is not enough memory for {config.model_name} with training.batch_size={config.training.batch_size};"
-            " lower that, raise training.accumulate, or take a smaller model"
-        ) from error
-
-
-def _facts(
-    directory: RunDirectory, config: RunConfig, content: TrainingData, training: Training, preparation_seconds: float
-) -> dict[str, Any]:
-    """What the result says of the training itself."""
-    counters = training.state.counters
-    return {
-        "run": str(directory.path),
-        "dataset": content.dataset.name,
-        "recipe": config.recipe,
-        "model": config.model_name,
-        "parameters": sum(parameter.numel() for parameter in training.state.model.parameters()),
-        "images_seen": counters.step * training.loader.batch_size,
-        "epochs": counters.epoch,
-        "best_epoch": counters.best_epoch,
-        "train_seconds": round(counters.train_seconds, 3),
-        "evaluation_seconds": round(counters.evaluation_seconds, 3),
-        "compile_seconds": round(counters.compile_seconds, 3),
-        "preparation_seconds": round(preparation_seconds, 3),
-        "stopped": "early" if counters.stopped_early else "done",
-    }
-
-
-def _say_nothing(progress: Progress) -> None:
-    """The report of a caller who wants none."""
-
-
-def _journal_start(directory: RunDirectory, config: RunConfig, device: torch.device) -> dict[str, Any]:
-    """What this start computes with; a resumed run keeps the arithmetic and the threads it began with."""
-    from vitrail.training.threads import training_threads
-
-    began = directory.journal.last("start")
-    precision = config.training.precision
-    plan = {
-        "bfloat16": precision == "bfloat16" or (precision == "auto" and device.type == "cuda"),
-        "threads": training_threads(config),
-    }
-    if began is not None:
-        plan = {key: began[key] for key in plan}
-    directory.journal.write("start" if began is None else "resume", device=str(device), **plan)
-    return plan
-
-
-def _model_card(config: RunConfig, content: TrainingData) -> ModelCard:
-    provenance = {
-        "vitrail": package_version("vitrail"),
-        "recipe": config.recipe,
-        "dataset": content.dataset.name,
-        "data_fingerprint": content.splits.fingerprint,
-        "seed": config.seed,
-    }
-    return ModelCard(
-        model_name=config.model_name,
-        model=config.model,
-        classes=content.dataset.classes,
-        preprocess=preprocess_of(config),
-        provenance=provenance,
-    )
-
-
-def _finish(
-    directory: RunDirectory, content: TrainingData, facts: dict[str, Any], device: torch.device, started: float
-) -> None:
-    """Read the test split, this once; write predictions and figures; declare the run finished."""
-    model, card = load_model(directory.path)
-    classifier = Classifier(TorchEngine(model, device), card)
-    tested_on = content.splits.images(content.dataset, "test")
-    test = resized(tested_on, card.preprocess)
-    result = dict(facts)
-    for name, images in (("validation", content.validation), ("test", test)):
-        logits = classifier.engine.logits(images.pixels)
-        result[name] = classification_metrics(logits, images.labels, classifier.classes)
-        if name == "test":
-            _save_predictions(directory, name, images, logits, classifier.classes)
-            draw_result_figures(directory, images, logits, classifier.classes, result[name])
-    draw_training_figures(directory)
-    result["total_seconds"] = round(time.perf_counter() - started, 3)
-    directory.journal.write("finished", result=result, test_fingerprint=fingerprint(tested_on))
-
-
-def _save_predictions(
-    directory: RunDirectory, split: str, images: ImageSet, logits: np.ndarray, classes: tuple[str, ...]
-) -> None:
-    """predictions/<split>.parquet: image, label, prediction and the probability of every class."""
-    probabilities = softmax(logits)
-    columns: dict[str, list[Any]] = {
-        "image": list(images.names),
-        "label": [classes[label] for label in images.labels],
-        "prediction": [classes[index] for index in probabilities.argmax(axis=1)],
-    }
-    columns |= {f"probability_{name}": probabilities[:, index].tolist() for index, name in enumerate(classes)}
-    write_parquet(directory.predictions_path / f"{split}.parquet", columns)
-
-
 def evaluate(
-    run: str | Path, data: str | Path | None = None, *, split: str = "test", device: str = "auto"
+    run: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str = "test",
+    device: str = "auto",
+    started: float | None = None,
 ) -> dict[str, Any]:
     """How good a run's model is on one split: the JSON object of `vitrail evaluate`, results under the split's name.
 
@@ -277,8 +153,13 @@ def evaluate(
     of that name is taken, or all of it where none is published.
     Raises ConfigError for an unknown run or split, or classes that differ, DataError for data that changed.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() if started is None else started
     directory = find_run(run)
+    if directory.result() is None and data is None and split == "test":
+        raise ConfigError(
+            f"{directory.path} has not finished, and its test images are read once, at the end; "
+            "finish it with --resume, or evaluate --split validation"
+        )
     classifier = load(directory.path, device)
     dataset, images = _evaluation_images(directory, None if data is None else str(data), split)
     if dataset.classes != classifier.classes:
@@ -290,13 +171,12 @@ def evaluate(
     logits = classifier.engine.logits(images.pixels)
     known = directory.result() or {}
     config = directory.config()
-    model = classifier.engine.model if isinstance(classifier.engine, TorchEngine) else nn.Module()
     return {
         "run": str(directory.path),
         "dataset": dataset.name,
         "recipe": config.recipe,
         "model": config.model_name,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": models.count_parameters(classifier.card.model),
         "images_seen": known.get("images_seen"),
         "train_seconds": known.get("train_seconds"),
         "total_seconds": round(time.perf_counter() - started, 3),

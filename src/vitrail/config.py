@@ -29,7 +29,7 @@ class DataConfig(BaseModel):
     source: str = "digits"
     """a named set, a folder or a Parquet file"""
     validation_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """part of the training images held out to choose the best epoch, where no validation split is published"""
+    """part of the images to draw from held out to choose the best epoch, where no validation split is published"""
     test_rate: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """part of all images held out for the final test, where no test split is published"""
     split_seed: Annotated[int, Field(ge=0)] = 0
@@ -52,7 +52,7 @@ class TrainingConfig(BaseModel):
     accumulate: PositiveInt = 1
     """micro-batches a step is computed in, to save memory; batch_size must be a multiple"""
     optimizer: Literal["adamw", "muon", "adam", "sgd"] = "adamw"
-    """adamw, muon (with adamw for the first layer, the head and vectors), adam or sgd"""
+    """adamw, muon (with adamw for the stem, the head and vectors), adam or sgd"""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """highest learning rate"""
     warmup_rate: Annotated[float, Field(ge=0, lt=1)] = 0.05

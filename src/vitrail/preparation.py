@@ -18,6 +18,8 @@ from vitrail.errors import ConfigError
 from vitrail.recipes import recipe_for, recipe_function
 from vitrail.runs import RunDirectory
 
+LARGEST_SIDE = 96  # pixels that a recipe for small images grows to where none is named; larger images are shrunk
+
 
 @dataclass(frozen=True)
 class Request:
@@ -99,8 +101,9 @@ def _requested_config(request: Request, dataset: Dataset, source: ImageSet) -> R
     if request.model is not None:
         chosen = models.model_config(request.model)
         config = config.model_copy(update={"model_name": request.model, "model": chosen})
-    elif request.recipe is None and max(rows, columns) <= 64:
-        config = with_settings(config, {"model.image_size": [rows, columns]})
+    elif request.recipe is None:
+        shrink = min(1.0, LARGEST_SIDE / max(rows, columns))
+        config = with_settings(config, {"model.image_size": [max(1, round(side * shrink)) for side in (rows, columns)]})
     return with_settings(config, {**request.all_settings(), "data.source": request.data or dataset.name})
 
 
@@ -121,7 +124,12 @@ def _fit_to_data(
     if "model.num_classes" in settings and asked != num_classes:
         raise ConfigError(f"model.num_classes={asked} disagrees with {dataset.name}, which has {num_classes} classes")
     channels = config.model.in_chans if "model.in_chans" in settings else raw.pixels.shape[3]
-    config = with_settings(config, {"model.num_classes": num_classes, "model.in_chans": channels})
+    fitted: dict[str, Any] = {"model.num_classes": num_classes, "model.in_chans": channels}
+    for name in ("mean", "std"):
+        values = getattr(config.model, name)
+        if values is not None and len(values) == 1:  # a recipe's one value stands for every channel
+            fitted[f"model.{name}"] = values * channels
+    config = with_settings(config, fitted)
     preprocess = preprocess_of(config)
     train = resized(raw, preprocess)
     if config.model.mean is None or config.model.std is None:

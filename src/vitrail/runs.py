@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,17 +101,34 @@ class RunDirectory:
         """The command that continues the run, ready for a shell."""
         return f"vitrail train --resume --out {shlex.quote(str(self.path))}"
 
-    def create(self, config: str, splits: str) -> None:
-        """Make the directories and write config.json and splits.json, given as text.
+    @contextlib.contextmanager
+    def locked(self) -> Generator[None]:
+        """Keep other processes from training this run meanwhile. Raises ConfigError if one does so already."""
+        from filelock import FileLock, Timeout
 
-        Raises ConfigError if the folder is in use, CheckpointError if it cannot be made or written to.
-        """
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise ConfigError(
+                f"{self.path} is being trained by another process; wait for it, or stop it first"
+            ) from None
+
+    def check_unused(self) -> None:
+        """Raise ConfigError unless a new run can be made here: nothing is in the way."""
         if self.path.is_file():
             raise ConfigError(f"{self.path} is a file; give --out a folder for the run")
         if self.exists():
             raise ConfigError(f"{self.path} already holds a run; continue it with --resume, or give another --out")
         if self.path.is_dir() and any(self.path.iterdir()):
             raise ConfigError(f"{self.path} is not empty and holds no run; give --out a new folder")
+
+    def create(self, config: str, splits: str) -> None:
+        """Make the directories and write config.json and splits.json, given as text.
+
+        Raises ConfigError if the folder is in use, CheckpointError if it cannot be made or written to.
+        """
+        self.check_unused()
         try:
             for folder in (self.path, self.checkpoints_path, self.figures_path, self.predictions_path):
                 folder.mkdir(parents=True, exist_ok=True)

@@ -212,7 +212,7 @@ def test_a_loss_that_is_not_finite(vitrail, small):
     assert done.error.startswith("The loss or a weight is not a finite number at step ")
     assert "lower training.learning_rate, set training.clip_norm and start a new run" in done.error
     assert not Path("run/model.safetensors").exists()
-    done = vitrail("evaluate", "run")
+    done = vitrail("evaluate", "run", "--split", "validation")
     assert (done.code, done.error) == (1, "run holds no model.json; it is no run, or its first epoch never ended")
 
 
@@ -247,12 +247,12 @@ def test_a_disk_that_refuses_says_how_to_go_on(vitrail, small, interrupted):
     vitrail("train", *small("photos"), "--out", "undisturbed")
     with interrupted(2):
         vitrail("train", *small("photos"), "--out", "run")
-    in_the_way = Path("run/checkpoints/step-000000003.safetensors")
+    in_the_way = Path("run/model.safetensors")
     in_the_way.mkdir()
     (in_the_way / "file").touch()
     done = vitrail("train", "--resume", "--out", "run")
     assert done.code == 1
-    assert done.error.startswith("run/checkpoints/step-000000003.safetensors could not be written: ")
+    assert done.error.startswith("run/model.safetensors could not be written: ")
     assert done.error.endswith("; when that is mended, continue with: vitrail train --resume --out run")
     (in_the_way / "file").unlink()
     in_the_way.rmdir()

@@ -27,11 +27,12 @@ def command(
     On the run's own data or other: accuracy with its interval, a table by class, the confusion matrix.
     """
     from vitrail import api
+    from vitrail.cli import command_started
     from vitrail.cli.output import accuracy_line, print_json, print_line, say
     from vitrail.config import parse_requirements
 
     requirements = parse_requirements(require or [])
-    result = api.evaluate(run, data, split=split, device=device)
+    result = api.evaluate(run, data, split=split, device=device, started=command_started())
     metrics = result[split]
     missed = api.missed_requirements(metrics, requirements)
     if json:

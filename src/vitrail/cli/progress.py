@@ -34,9 +34,12 @@ def shown_progress() -> Generator[Report]:
 def _epoch_line(progress: Progress) -> str:
     assert progress.evaluation is not None
     accuracy, loss = progress.evaluation["accuracy"], progress.evaluation["loss"]
+    trained = f"training loss {progress.loss:.4f}"
+    if progress.accuracy is not None:
+        trained += f" accuracy {percent(progress.accuracy)} %"
     return (
-        f"epoch {progress.epoch}/{progress.num_epochs}  validation accuracy {percent(accuracy, 2)} %  "
-        f"loss {loss:.4f}  {progress.images_per_second:,.0f} images/s  {duration(progress.seconds_left)} left"
+        f"epoch {progress.epoch}/{progress.num_epochs}  validation accuracy {percent(accuracy, 2)} % loss {loss:.4f}  "
+        f"{trained}  {progress.images_per_second:,.0f} images/s  {duration(progress.seconds_left)} left"
     )
 
 

@@ -49,7 +49,7 @@ class ViTConfig(BaseModel):
     image_size: Size = (224, 224)
     """rows and columns of the images in pixels; one number for square ones"""
     patch_size: Size = (16, 16)
-    """rows and columns of a patch in pixels; image_size must be a multiple"""
+    """rows and columns of a patch in pixels; image_size must be a multiple, but for stem=conv, which rounds up"""
     stem: Literal["linear", "conv"] = "linear"
     """linear: one projection of each patch, as in the paper; conv: log2(patch_size) 3x3 convolutions of stride 2"""
     in_chans: PositiveInt = 3

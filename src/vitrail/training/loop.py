@@ -97,7 +97,7 @@ class Training:
         counters = self.state.counters
         self.loss_sum.fill_(counters.loss_sum)
         self.correct_sum.fill_(counters.correct_sum)
-        self.first_step = counters.step
+        self.first_step, self.first_seconds = counters.step, counters.train_seconds
         self.started = self.reported = self.mark = self.checkpointed = time.perf_counter()
         with (
             StopSignals() as self.signals,
@@ -280,7 +280,8 @@ class Training:
             loss = self.loss_sum.item() / num_steps
             accuracy = self.correct_sum.item() / (num_steps * self.loader.batch_size)
         done = counters.step - self.first_step
-        seconds_a_step = (time.perf_counter() - self.started) / max(done, 1)
+        seconds_a_step = (time.perf_counter() - self.started) / max(done, 1)  # validation and checkpoints included
+        trained = counters.train_seconds - self.first_seconds + (0 if evaluation else time.perf_counter() - self.mark)
         mixed = self.config.data.augment.mixup_alpha > 0
         return Progress(
             step=counters.step,
@@ -289,7 +290,7 @@ class Training:
             num_epochs=self.settings.epochs,
             loss=loss,
             accuracy=None if mixed else accuracy,
-            images_per_second=self.loader.batch_size / seconds_a_step if done else 0.0,
+            images_per_second=self.loader.batch_size * done / trained if done else 0.0,
             seconds_left=seconds_a_step * (self.num_steps - counters.step) if done else math.inf,
             evaluation=evaluation,
             message=message,
@@ -313,6 +314,8 @@ class Training:
             report(self._progress(message="compiling the model, which takes about a minute"))
             images, _ = self.loader.batch(counters.epoch, 0)
             compiled = compile_if_faster(self.state.model, images.chunk(self.settings.accumulate)[0], self.autocast)
+            if compiled is None:
+                report(self._progress(message="torch.compile is left out: the compiled model is not faster"))
         journal.write("compile", step=counters.step, compiled=compiled is not None)
         self.compute = self.state.model if compiled is None else compiled
         counters.compile_seconds += time.perf_counter() - self.mark

@@ -41,7 +41,7 @@ def orthogonalize(matrices: Tensor, num_steps: int = 5, dtype: torch.dtype = tor
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised, for the weight matrices between a network's first and last layer.
+    """Momentum whose update is orthogonalised, for the weight matrices between a network's stem and its head.
 
     As torch.optim.Muon with adjust_lr_fn="match_rms_adamw" (Liu et al. 2025, section 2.2), so a learning rate that
     suits AdamW suits it, and besides: the iteration runs in float32 on the CPU, where bfloat16 would cost both time and
@@ -110,7 +110,7 @@ def create_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.op
     """The optimizers of a run, each with the recipe's learning rate in its groups' `lr`; the schedule scales it.
 
     Weight decay acts on matrices and kernels, not on biases, norms, class tokens and position embeddings. Muon takes
-    the matrices between the first layer and the head; the first layer, the head and vectors stay with AdamW.
+    the matrices between the stem and the head; the stem, the head and vectors stay with AdamW.
     """
     rate, decay = config.learning_rate, config.weight_decay
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]

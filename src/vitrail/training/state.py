@@ -137,9 +137,12 @@ def load_newest_checkpoint(folder: Path, state: TrainingState) -> list[str]:
     and none is whole.
     """
     refused: list[str] = []
-    for leftover in folder.glob(".step-*.tmp"):  # of a process that was killed while it wrote
-        leftover.unlink(missing_ok=True)
     paths = checkpoint_paths(folder)
+    known = {path.stem for path in paths}
+    orphans = [path for path in folder.glob("step-*.safetensors") if path.stem not in known]
+    for leftover in (*orphans, *folder.glob(".*.tmp"), *folder.parent.glob(".*.tmp")):  # of a killed process
+        if leftover.is_file():
+            leftover.unlink()
     for path in reversed(paths):
         try:
             tensors, counters = _read_checkpoint(path)

@@ -26,7 +26,9 @@ class Columns:
         self.sizes.append(len(images))
         assert images.dtype == np.uint8
         assert images.shape[1:] == (8, 8, 1)
-        return images[:, :, : self.num_classes, 0].mean(axis=1, dtype=np.float32) / 10
+        logits = np.zeros((len(images), self.num_classes), np.float32)
+        logits[:, :8] = images[:, :, : self.num_classes, 0].mean(axis=1) / 10
+        return logits
 
 
 def columns(classes: str = "abcdefg", temperature: float = 1.0) -> Classifier:
@@ -69,7 +71,8 @@ def test_few_classes_are_all_given_and_sum_to_one():
 
 
 def test_the_first_of_equal_classes_wins():
-    assert [label for label, _ in columns().predict(bright()).top] == ["a", "b", "c", "d", "e"]
+    alphabet = columns("abcdefghijklmnopqrstuvwxyz")
+    assert "".join(label for label, _ in alphabet.predict(bright(0, 0, 90)).top) == "cabde"
 
 
 def test_the_temperature_divides_the_logits():

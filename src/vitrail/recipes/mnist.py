@@ -43,6 +43,7 @@ def s2_shallow_vit_mnist() -> RunConfig:
     patch 0; the loss is given logits, not probabilities; a test split exists.
 
     vitrail train mnist --recipe s2_shallow_vit_mnist
+    About 3 minutes on two CPU cores; 96.6 % test accuracy (seeds 0 and 1: 96.61 and 96.67).
     """
     return RunConfig(
         recipe="s2_shallow_vit_mnist",
@@ -59,6 +60,7 @@ def s5_wide_heads_vit_mnist() -> RunConfig:
     Attention runs over tokens, not features; the final LayerNorm is used.
 
     vitrail train mnist --recipe s5_wide_heads_vit_mnist
+    About 3 minutes on two CPU cores; 96.5 % test accuracy (seeds 0 and 1: 96.38 and 96.55).
     """
     return RunConfig(
         recipe="s5_wide_heads_vit_mnist",
@@ -72,7 +74,10 @@ def s5_wide_heads_vit_mnist() -> RunConfig:
 def s5_vit_mnist() -> RunConfig:
     """The same task with a plain ViT of width 100 and 2 heads, as timm builds it.
 
+    It was published in 16-bit precision; here that is --precision bfloat16, and `auto` where it is faster, on CUDA.
+
     vitrail train mnist --recipe s5_vit_mnist
+    About 2 minutes on two CPU cores; 95.7 % test accuracy (mean of seeds 0 to 2, deviation 0.2), float32.
     """
     return RunConfig(
         recipe="s5_vit_mnist",

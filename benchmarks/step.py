@@ -46,7 +46,7 @@ class TimedTraining(Training):
 
 def measure(recipe: str, folder: Path) -> tuple[float, float]:
     """Median seconds of a step in the loop and bare."""
-    epochs = 4 * ROUNDS
+    epochs = ROUNDS + 2  # the first two warm up
     config = with_settings(recipe_function(recipe)(), {"training.epochs": epochs, "training.compile": "off"})
     config = with_settings(config, {"training.checkpoint_seconds": 1e9})
     run = RunDirectory(folder)

@@ -356,7 +356,7 @@ def test_json_gives_an_equal_config_back(recipe: str) -> None:
         ("", "Expecting value"),
         ("[]", "[] is not possible; use an object of settings"),
         ("{}", "recipe is missing"),
-        (config_to_json(CONFIG).replace('"epochs": 6', '"epochs": -6'), "training.epochs=-6 is not possible"),
+        (config_to_json(CONFIG).replace('"epochs": 4', '"epochs": -4'), "training.epochs=-4 is not possible"),
         (config_to_json(CONFIG).replace('"epochs"', '"epoch"'), "No setting is named 'training.epoch'"),
         (config_to_json(CONFIG).replace('"seed": 0', '"seed": NaN'), "seed=nan is not possible"),
     ],
@@ -375,7 +375,7 @@ def test_differences_are_listed_one_a_key() -> None:
     assert differences(CONFIG, changed) == [
         "data.augment.flip_rate: 0.0 -> 0.5",
         "model.image_size: (28, 28) -> (32, 32)",
-        "training.epochs: 6 -> 7",
+        "training.epochs: 4 -> 7",
     ]
     assert differences(changed, changed) == []
 

@@ -10,7 +10,7 @@ PUBLISHED = [s2_shallow_vit_mnist(), s5_wide_heads_vit_mnist(), s5_vit_mnist()]
 
 @pytest.mark.parametrize(
     ("config", "parameters", "epochs"),
-    [(mnist(), 207_498, 6), (PUBLISHED[0], 40_394, 20), (PUBLISHED[1], 613_710, 5), (PUBLISHED[2], 371_910, 5)],
+    [(mnist(), 207_498, 4), (PUBLISHED[0], 40_394, 20), (PUBLISHED[1], 613_710, 5), (PUBLISHED[2], 371_910, 5)],
     ids=lambda value: value.recipe if isinstance(value, RunConfig) else str(value),
 )
 def test_size_and_length(config: RunConfig, parameters: int, epochs: int) -> None:

@@ -63,7 +63,7 @@ class TrainingData:
 
 def prepare_new(dataset: Dataset, request: Request) -> tuple[RunConfig, TrainingData]:
     """The config of a new run, fitted to its data, and the data."""
-    source = dataset.read("all" if dataset.published == ("all",) else "train")
+    source = dataset.read(dataset.training_source)
     config = _requested_config(request, dataset, source)
     splits = make_splits(dataset, config.data.validation_rate, config.data.test_rate, config.data.split_seed)
     return _fit_to_data(config, request, dataset, splits)

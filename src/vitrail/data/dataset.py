@@ -47,6 +47,11 @@ class Dataset:
     reader: Callable[[str], ImageSet] = field(repr=False)
     _kept: dict[str, ImageSet] = field(default_factory=dict, init=False, repr=False)
 
+    @property
+    def training_source(self) -> str:
+        """The published split that training images come from: "train", or "all" where none are published."""
+        return "all" if self.published == ("all",) else "train"
+
     def read(self, split: str) -> ImageSet:
         """The images of one published split; no file of another split is opened.
 

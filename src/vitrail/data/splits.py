@@ -94,7 +94,7 @@ def make_splits(dataset: Dataset, validation_rate: float, test_rate: float, seed
     and not looked at where that split is published. Only the split that training images come from is read.
     Raises ConfigError for rates that do not leave images to train on, DataError for classes with too few images.
     """
-    source = "all" if dataset.published == ("all",) else "train"
+    source = dataset.training_source
     if source not in dataset.published:
         raise DataError(f"{dataset.name} has no images to train on, only {', '.join(dataset.published)}")
     images = dataset.read(source)

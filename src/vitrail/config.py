@@ -36,6 +36,8 @@ class DataConfig(BaseModel):
     """seed of the splits; apart from `seed`, so that seeds can be compared over one split"""
     fit: Fit = "pad"
     """how images of another shape become image_size: pad, crop or squash"""
+    max_broken_rate: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """part of a split's files that may be unreadable; those are left out, with more training does not start"""
     augment: AugmentConfig = AugmentConfig()
     """what is changed about training images"""
 
@@ -46,7 +48,9 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     epochs: PositiveInt = 20
-    """passes over the training images"""
+    """passes over the training images; not looked at where time_seconds is set"""
+    time_seconds: Annotated[float, Field(gt=0)] | None = None
+    """wall time from the command's start to the saved model, which the steps are planned to fill; none: epochs count"""
     batch_size: PositiveInt = 64
     """images of one optimizer step, over all micro-batches; a smaller training set is one batch"""
     accumulate: PositiveInt = 1
@@ -85,6 +89,8 @@ class TrainingConfig(BaseModel):
     """steps between lines in metrics.jsonl; the last step has one too"""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """seconds between checkpoints, besides those at each epoch's end"""
+    tracker: Literal["none", "mlflow", "wandb"] = "none"
+    """where metrics go besides the run's directory; they leave the machine only where that tool is set up to send"""
 
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
@@ -97,8 +103,19 @@ class TrainingConfig(BaseModel):
         return self
 
 
+class EvaluationConfig(BaseModel):
+    """What is said of the trained model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    reject: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """accuracy wanted of the answers given, by validation; less sure predictions say "not sure"; none: all count"""
+    bootstrap_samples: PositiveInt = 2000
+    """resamples behind the bootstrap intervals"""
+
+
 class RunConfig(BaseModel):
-    """One run: data, model and training. Equal configs on equal data give equal weights on one machine."""
+    """One run: data, model, training and evaluation. Equal configs on equal data give equal weights on one machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -114,6 +131,8 @@ class RunConfig(BaseModel):
     """which network"""
     training: TrainingConfig = TrainingConfig()
     """how it is trained"""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """what is said of it"""
 
 
 class Setting(NamedTuple):

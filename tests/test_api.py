@@ -325,6 +325,29 @@ def test_predict_writes_what_it_gives(digits_run, tmp_path, digit_images):
         vitrail.predict(digits_run, [])
 
 
+def test_predict_sorts_and_suggests(digits_run, tmp_path, digit_images):
+    for index in range(4):
+        Image.fromarray(digit_images[index]).save(tmp_path / f"{index}.png")
+    heard: list[tuple[int, int]] = []
+    found = vitrail.predict(
+        digits_run,
+        tmp_path,
+        sort=tmp_path / "sorted",
+        suggest=2,
+        report=lambda done, total: heard.append((done, total)),
+    )
+    assert len(found) == found.sorted.copied == 4
+    assert len(found.suggestions) == 2
+    assert heard == 2 * [(done, 4) for done in (1, 2, 3, 4)]
+    assert vitrail.predict(digits_run, tmp_path, sort=str(tmp_path / "sorted")).sorted.present == 4
+
+
+def test_evaluate_reports_how_far_it_is(digits_run):
+    heard: list[tuple[int, int]] = []
+    metrics = vitrail.evaluate(digits_run, report=lambda done, total: heard.append((done, total)))["test"]
+    assert heard[-1] == (metrics["images"], metrics["images"])
+
+
 # In a notebook
 
 

@@ -3,13 +3,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vitrail import classifier as module
 from vitrail.api import load
 from vitrail.checkpoint import ModelCard
 from vitrail.classifier import Classifier
-from vitrail.data.preprocess import Preprocess
+from vitrail.data.content import content_hash
+from vitrail.data.images import read_image
+from vitrail.data.preprocess import Preprocess, prepare
 from vitrail.errors import DataError
 from vitrail.models import model_config
 from vitrail.predictions import Prediction
@@ -31,13 +34,14 @@ class Columns:
         return logits
 
 
-def columns(classes: str = "abcdefg", temperature: float = 1.0) -> Classifier:
+def columns(classes: str = "abcdefg", temperature: float = 1.0, threshold: float | None = None) -> Classifier:
     card = ModelCard(
         model_name="vit_micro_conv4_8",
         model=model_config("vit_micro_conv4_8", num_classes=len(classes)),
         classes=tuple(classes),
         preprocess=Preprocess(image_size=(8, 8), channels=1, fit="pad"),
         temperature=temperature,
+        reject_threshold=threshold,
     )
     return Classifier(Columns(len(classes)), card)
 
@@ -79,6 +83,17 @@ def test_the_temperature_divides_the_logits():
     sure, unsure = (columns("ab", temperature).predict(bright(20, 0)) for temperature in (1.0, 4.0))
     assert sure.probability == pytest.approx(1 / (1 + np.exp(-2)))
     assert unsure.probability == pytest.approx(1 / (1 + np.exp(-0.5)))
+
+
+def test_a_probability_above_the_threshold_is_sure():
+    exact = columns("ab").predict(bright(20, 0)).probability
+    assert exact is not None
+    for threshold, sure in ((None, True), (0.0, True), (exact - 1e-9, True), (exact, False), (1.0, False)):
+        prediction = columns("ab", threshold=threshold).predict(bright(20, 0))
+        assert (prediction.sure, prediction.label) == (sure, "a"), threshold
+        assert [prediction] == list(columns("ab", threshold=threshold).predict_many([bright(20, 0)]))
+    (broken,) = columns("ab", threshold=1.0).predict_many([b""])
+    assert (broken.decision, broken.to_dict()["sure"]) == (None, None)
 
 
 def test_an_image_is_called_after_its_file_or_its_kind(tmp_path):
@@ -142,6 +157,36 @@ def test_one_image_that_cannot_be_read_raises(tmp_path):
         columns().predict(tmp_path / "no.png")
     with pytest.raises(DataError, match="shape \\(8, 8\\) and dtype float64"):
         columns().predict(bright(9).astype(np.float64))
+
+
+def test_examined_images_have_their_content_and_what_the_head_sees(trained, digit_images):
+    images = [digit_images[0], b"text", Image.fromarray(digit_images[1]).resize((30, 20)), digit_images[0]]
+    found = list(trained.examine_many(images))
+    assert [one.prediction for one in found] == list(trained.predict_many(images))
+    assert (found[1].content, found[1].features) == (None, None)
+    assert found[0].content == content_hash(digit_images[0]) == found[3].content
+    assert found[2].content == content_hash(np.asarray(images[2]))  # at its own size
+    model = trained.engine.model
+    for place in (0, 2):
+        pixels = prepare(read_image(images[place]), trained.card.preprocess)
+        logits = model.head(torch.from_numpy(found[place].features)).detach().numpy()
+        np.testing.assert_allclose(logits, trained.engine.logits(pixels[None])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_an_engine_without_features_gives_probabilities_for_them():
+    (found,) = columns("ab").examine_many([bright(20, 0)])
+    np.testing.assert_array_equal(found.features, columns("ab").probabilities(bright(20, 0)[None, ..., None])[0])
+
+
+def test_counted_logits_are_the_engines(trained, digit_images, monkeypatch):
+    images = digit_images[:50, ..., None]
+    expected = trained.engine.logits(images)
+    np.testing.assert_array_equal(trained.logits(images), expected)
+    monkeypatch.setattr(module, "COUNTED", 20)
+    heard: list[tuple[int, int]] = []
+    counted = trained.logits(images, lambda done, total: heard.append((done, total)))
+    np.testing.assert_allclose(counted, expected, atol=1e-5)
+    assert heard == [(20, 50), (40, 50), (50, 50)]
 
 
 def test_classes_and_name():

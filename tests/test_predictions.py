@@ -7,17 +7,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from vitrail.errors import CheckpointError, ConfigError
-from vitrail.predictions import Prediction, check_output, write_parquet, write_predictions
+from vitrail.predictions import Prediction, check_output, write_parquet, write_predictions, write_rows
 
 SEVEN = Prediction("scans/seven.png", "7", 0.5, (("7", 0.5), ("1", 0.25), ("9", 0.125), ("2", 0.0625), ("0", 0.03125)))
 # Two classes only, and names that a careless writer would break on.
 CAT = Prediction('Käfer, "rot"\n.png', "Ж<b>", 0.75, (("Ж<b>", 0.75), ("hund", 0.25)))
 BROKEN = Prediction("x.png", None, None, error="x.png is not an image that can be read: it is empty")
-ALL = [SEVEN, CAT, BROKEN]
+UNSURE = Prediction("u.png", "hund", 0.5, (("hund", 0.5), ("katze", 0.5)), sure=False)
+ALL = [SEVEN, CAT, BROKEN, UNSURE]
 COLUMNS = (
     "image label probability label_2 probability_2 label_3 probability_3 label_4 probability_4 label_5 probability_5"
 )
-COLUMNS = [*COLUMNS.split(), "error"]
+COLUMNS = [*COLUMNS.split(), "decision", "sure", "error"]
 
 
 def rows() -> list[dict[str, object]]:
@@ -30,6 +31,9 @@ def rows() -> list[dict[str, object]]:
             suffix = "" if rank == 1 else f"_{rank}"
             row |= {f"label{suffix}": label, f"probability{suffix}": probability}
         found.append(row)
+    decisions = [("7", True), ("Ж<b>", True), (None, None), ("not sure", False)]
+    for row, (decision, sure) in zip(found, decisions, strict=True):
+        row |= {"decision": decision, "sure": sure}
     return found
 
 
@@ -83,6 +87,7 @@ def test_parquet_reads_back(tmp_path):
     assert table.column_names == COLUMNS
     assert table.to_pylist() == rows()
     assert {table.schema.field(name).type for name in COLUMNS if name.startswith("probability")} == {pa.float64()}
+    assert table.schema.field("sure").type == pa.bool_()
 
 
 def test_columns_without_a_value_keep_their_types(tmp_path):
@@ -147,6 +152,8 @@ def test_to_dict_is_what_json_can_hold():
         "label": None,
         "probability": None,
         "top": [],
+        "decision": None,
+        "sure": None,
         "error": "x.png is not an image that can be read: it is empty",
     }
     assert CAT.to_dict()["top"] == [{"label": "Ж<b>", "probability": 0.75}, {"label": "hund", "probability": 0.25}]
@@ -163,3 +170,19 @@ def test_a_notebook_shows_the_error():
     page = Tags(Prediction("<i>.png", None, None, error="<i>.png & co: it is empty")._repr_html_())
     assert page.texts == ["<i>.png", ": <i>.png & co: it is empty"]
     assert page.seen == ["p", "b"]
+
+
+def test_a_decision_is_the_label_unless_the_model_is_not_sure():
+    assert [prediction.decision for prediction in ALL] == ["7", "Ж<b>", None, "not sure"]
+    assert UNSURE.label == "hund"
+    assert Tags(UNSURE._repr_html_()).texts[0] == "u.png: not sure"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_rows_of_other_columns(tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    write_rows(path, ("image", "score"), [{"image": "a", "score": 0.5}, {"image": "ß", "score": 0.25}])
+    if suffix == ".csv":
+        assert path.read_text(encoding="utf-8") == "image,score\na,0.5\nß,0.25\n"
+    else:
+        assert pq.read_table(path).to_pydict() == {"image": ["a", "ß"], "score": [0.5, 0.25]}

@@ -11,16 +11,15 @@ from torch import nn
 
 from vitrail import models
 from vitrail.checkpoint import load_model
-from vitrail.classifier import Classifier
+from vitrail.classifier import Classifier, Count
 from vitrail.config import RunConfig, config_to_json
 from vitrail.data.dataset import Dataset, ImageSet
-from vitrail.data.images import list_images
 from vitrail.data.sources import open_dataset
 from vitrail.data.splits import fingerprint, read_splits
 from vitrail.engines.pytorch import TorchEngine, resolve_device
 from vitrail.errors import ConfigError, DataError, suggest
 from vitrail.evaluation import classification_metrics
-from vitrail.predictions import Prediction, check_output, write_predictions
+from vitrail.labelling import Predictions, Wishes, label_images, list_inputs
 from vitrail.preparation import Request, prepare_new, prepare_resumed, resized
 from vitrail.reporting.run_figures import (
     Picture,
@@ -62,7 +61,7 @@ class Run:
         """As `vitrail.evaluate`."""
         return evaluate(self.path, data, split=split, device=device)
 
-    def predict(self, images: Sequence[str | Path] | str | Path, device: str = "auto") -> list[Prediction]:
+    def predict(self, images: Sequence[str | Path] | str | Path, device: str = "auto") -> Predictions:
         """As `vitrail.predict`."""
         return predict(self.path, images, device=device)
 
@@ -146,11 +145,13 @@ def evaluate(
     split: str = "test",
     device: str = "auto",
     started: float | None = None,
+    report: Count | None = None,
 ) -> dict[str, Any]:
     """How good a run's model is on one split: the JSON object of `vitrail evaluate`, results under the split's name.
 
     Without `data` the run's own data and splits are used. Other data must have the same classes; its published split
-    of that name is taken, or all of it where none is published.
+    of that name is taken, or all of it where none is published. `report` is called with the numbers of images done and
+    in all.
     Raises ConfigError for an unknown run or split, or classes that differ, DataError for data that changed.
     """
     started = time.perf_counter() if started is None else started
@@ -168,7 +169,7 @@ def evaluate(
             "evaluate on data with the model's classes"
         )
     images = resized(images, classifier.card.preprocess)
-    logits = classifier.engine.logits(images.pixels)
+    logits = classifier.logits(images.pixels, report)
     known = directory.result() or {}
     config = directory.config()
     return {
@@ -243,17 +244,29 @@ def predict(
     images: Sequence[str | Path] | str | Path,
     *,
     output: str | Path | None = None,
+    sort: str | Path | None = None,
+    link: bool = False,
+    suggest: int | None = None,
     device: str = "auto",
-) -> list[Prediction]:
+    report: Count | None = None,
+) -> Predictions:
     """A Prediction for each image file; `images` are files, folders (searched whole) and globs.
 
     A file that cannot be read has a Prediction with its `error` set. With `output`, a .csv, .jsonl or .parquet file,
-    they are also written there. Raises ConfigError for an unknown run, paths without images, or an unfit `output`.
+    they are also written there. With `sort`, a folder, each image is copied (with `link`: linked) into its class's
+    folder there, or into not_sure/; images below that folder are no input. With `suggest`, a number, the result's
+    `suggestions` are so many images most worth labelling, best first, and `output` gets these; images that the run
+    has seen are none of them. `report` is called with the numbers of images done and in all.
+    Raises ConfigError for an unknown run, paths without images, or an unfit `output`, `sort` or `suggest`, and
+    CheckpointError when the disk refuses; what is sorted by then stays.
     """
-    paths = list_images([images] if isinstance(images, str | Path) else list(images))
-    if output is not None:
-        check_output(Path(output))
-    predictions = list(load(run, device).predict_many(paths))
-    if output is not None:
-        write_predictions(Path(output), predictions)
+    wishes = Wishes(None if output is None else Path(output), None if sort is None else Path(sort), link, suggest)
+    directory = find_run(run)
+    paths, notes = list_inputs([images] if isinstance(images, str | Path) else list(images), wishes)
+    wishes.check()
+    known = None
+    if suggest is not None and directory.splits_path.is_file():
+        known = read_splits(directory.splits_path).hashes()
+    predictions = label_images(load(directory.path, device), paths, wishes, known=known, report=report)
+    predictions.notes = (*notes, *predictions.notes)
     return predictions

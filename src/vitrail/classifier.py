@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
 from vitrail.checkpoint import ModelCard
+from vitrail.data.content import content_hash
 from vitrail.data.images import read_image
 from vitrail.data.preprocess import prepare
 from vitrail.errors import DataError
@@ -17,7 +19,9 @@ from vitrail.evaluation import softmax
 from vitrail.predictions import NUM_TOP, Prediction
 
 CHUNK = 256  # images read before a forward pass: few enough for memory, enough to keep the engine busy
+COUNTED = 4096  # images between two reports; a multiple of the batches an engine makes of small images
 
+Count = Callable[[int, int], None]  # hears how many of how many images are done
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
 
 
@@ -27,6 +31,26 @@ class Engine(Protocol):
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits (N, K) float32 of images uint8 (N, H, W, C) that have the model's size."""
         ...
+
+
+@runtime_checkable
+class FeatureEngine(Engine, Protocol):
+    """An engine that also gives what the model's head sees."""
+
+    def logits_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`logits`, and a vector (N, D) float32 for each image."""
+        ...
+
+
+class Examined(NamedTuple):
+    """A prediction with what else can be told of an image: its content hash, and the vector (D,) a model makes of it.
+
+    Both are None where the image could not be read.
+    """
+
+    prediction: Prediction
+    content: str | None
+    features: np.ndarray | None
 
 
 class Classifier:
@@ -46,50 +70,90 @@ class Classifier:
 
         Raises DataError for what cannot be read as an image.
         """
-        return self._predictions([_name(image)], [self._prepared(image)])[0]
+        prepared = prepare(read_image(image), self.card.preprocess)
+        return self._prediction(_name(image), self.probabilities(prepared[None])[0])
 
     def predict_many(self, images: Iterable[ImageLike]) -> Iterator[Prediction]:
-        """A prediction for each image, in order; one that cannot be read gives a prediction with its `error` set."""
-        chunk: list[ImageLike] = []
-        for image in images:
-            chunk.append(image)
-            if len(chunk) == CHUNK:
-                yield from self._predict_chunk(chunk)
-                chunk = []
-        yield from self._predict_chunk(chunk)
+        """A prediction for each image, in order; one that cannot be read gives a prediction with its `error` set.
+
+        A few hundred images are in memory at a time, however many there are.
+        """
+        for chunk in _chunks(images):
+            readable, errors = self._read(chunk)
+            prepared = [pixels for pixels, _ in readable.values()]
+            rows = self.probabilities(np.stack(prepared)) if prepared else ()
+            answers = dict(zip(readable, rows, strict=True))
+            for index, image in enumerate(chunk):
+                yield errors[index] if index in errors else self._prediction(_name(image), answers[index])
+
+    def examine_many(self, images: Iterable[ImageLike]) -> Iterator[Examined]:
+        """As `predict_many`, each prediction with the image's content hash and its features.
+
+        The features are the vector that the model's head sees; of an engine that does not give it, the probabilities.
+        """
+        for chunk in _chunks(images):
+            readable, errors = self._read(chunk, with_content=True)
+            answers: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+            if readable:
+                batch = np.stack([pixels for pixels, _ in readable.values()])
+                answers = dict(zip(readable, zip(*self._probabilities_and_features(batch), strict=True), strict=True))
+            for index, image in enumerate(chunk):
+                if index in errors:
+                    yield Examined(errors[index], None, None)
+                else:
+                    probabilities, features = answers[index]
+                    yield Examined(self._prediction(_name(image), probabilities), readable[index][1], features)
+
+    def logits(self, images: np.ndarray, report: Count | None = None) -> np.ndarray:
+        """Logits (N, K) float32 of images uint8 (N, H, W, C) that have the model's size; `report` hears how many."""
+        parts: list[np.ndarray] = []
+        for start in range(0, len(images), COUNTED):
+            parts.append(self.engine.logits(images[start : start + COUNTED]))
+            if report is not None:
+                report(min(start + COUNTED, len(images)), len(images))
+        return np.concatenate(parts)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (N, K) float64 of images uint8 (N, H, W, C) that have the model's size."""
         return softmax(self.engine.logits(images) / self.card.temperature)
 
-    def _predict_chunk(self, images: Sequence[ImageLike]) -> list[Prediction]:
-        results: list[Prediction | None] = []
-        prepared: list[np.ndarray] = []
-        for image in images:
+    def _probabilities_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not isinstance(self.engine, FeatureEngine):
+            probabilities = self.probabilities(images)
+            return probabilities, probabilities
+        logits, features = self.engine.logits_and_features(images)
+        return softmax(logits / self.card.temperature), features
+
+    def _read(
+        self, images: Sequence[ImageLike], with_content: bool = False
+    ) -> tuple[dict[int, tuple[np.ndarray, str | None]], dict[int, Prediction]]:
+        """By place: the images at the model's size, with their content hashes if wanted; and what cannot be read."""
+        readable: dict[int, tuple[np.ndarray, str | None]] = {}
+        errors: dict[int, Prediction] = {}
+        for index, image in enumerate(images):
             try:
-                prepared.append(self._prepared(image))
-                results.append(None)
+                upright = read_image(image)
             except DataError as error:
-                results.append(Prediction(_name(image), None, None, error=str(error)))
-        readable = [_name(image) for image, result in zip(images, results, strict=True) if result is None]
-        answers = iter(self._predictions(readable, prepared))
-        return [next(answers) if result is None else result for result in results]
+                errors[index] = Prediction(_name(image), None, None, error=str(error))
+                continue
+            content = content_hash(np.asarray(upright)) if with_content else None
+            readable[index] = (prepare(upright, self.card.preprocess), content)
+        return readable, errors
 
-    def _prepared(self, image: ImageLike) -> np.ndarray:
-        return prepare(read_image(image), self.card.preprocess)
-
-    def _predictions(self, names: Sequence[str], prepared: Sequence[np.ndarray]) -> list[Prediction]:
-        if not prepared:
-            return []
-        answers: list[Prediction] = []
-        for name, probabilities in zip(names, self.probabilities(np.stack(prepared)), strict=True):
-            best = np.argsort(-probabilities, kind="stable")[:NUM_TOP]
-            top = tuple((self.classes[index], float(probabilities[index])) for index in best)
-            answers.append(Prediction(name, *top[0], top))
-        return answers
+    def _prediction(self, name: str, probabilities: np.ndarray) -> Prediction:
+        best = np.argsort(-probabilities, kind="stable")[:NUM_TOP]
+        top = tuple((self.classes[index], float(probabilities[index])) for index in best)
+        threshold = self.card.reject_threshold
+        return Prediction(name, *top[0], top, sure=threshold is None or top[0][1] > threshold)
 
     def __repr__(self) -> str:
         return f"Classifier({self.card.model_name}, {len(self.classes)} classes)"
+
+
+def _chunks(images: Iterable[ImageLike]) -> Iterator[list[ImageLike]]:
+    waiting = iter(images)
+    while chunk := list(islice(waiting, CHUNK)):
+        yield chunk
 
 
 def _name(image: ImageLike) -> str:

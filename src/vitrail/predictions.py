@@ -6,7 +6,7 @@ import csv
 import html
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from vitrail.checkpoint import write_atomically
 from vitrail.errors import ConfigError
 
 NUM_TOP = 5
+NOT_SURE = "not sure"
 FORMATS = (".csv", ".jsonl", ".parquet")
 
 
@@ -22,8 +23,9 @@ FORMATS = (".csv", ".jsonl", ".parquet")
 class Prediction:
     """The answer for one image: the most probable class, or what kept the image from being read.
 
-    `top` holds the five most probable classes with their probabilities, best first. Where `error` is set, `label` and
-    `probability` are None and `top` is empty.
+    `top` holds the five most probable classes with their probabilities, best first. `sure` is False where the model's
+    reject threshold says that the probability is too small to act on; without a threshold it is always True. Where
+    `error` is set, `label` and `probability` are None and `top` is empty.
     """
 
     image: str
@@ -31,6 +33,12 @@ class Prediction:
     probability: float | None
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
+    sure: bool = True
+
+    @property
+    def decision(self) -> str | None:
+        """The label to act on: `label`, or "not sure"; None for an image that could not be read."""
+        return self.label if self.sure else NOT_SURE
 
     def to_dict(self) -> dict[str, Any]:
         """The prediction as JSON has it."""
@@ -40,6 +48,8 @@ class Prediction:
             "label": self.label,
             "probability": self.probability,
             "top": top,
+            "decision": self.decision,
+            "sure": None if self.label is None else self.sure,
             "error": self.error,
         }
 
@@ -52,7 +62,8 @@ class Prediction:
             f'<div style="background:#0072b2;height:.8em;width:{probability:.1%}"></div></td></tr>'
             for label, probability in self.top
         )
-        return f"<table><caption>{html.escape(self.image)}</caption>{bars}</table>"
+        caption = html.escape(self.image) + ("" if self.sure else f": {NOT_SURE}")
+        return f"<table><caption>{caption}</caption>{bars}</table>"
 
 
 def check_output(path: Path) -> None:
@@ -64,34 +75,45 @@ def check_output(path: Path) -> None:
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write one row an image: image, label, probability, label_2 .. probability_5, error.
+    """Write one row an image: image, label, probability, label_2 .. probability_5, decision, sure, error.
 
     The suffix decides: .csv, .jsonl (each line as `Prediction.to_dict`) or .parquet. Raises ConfigError for another
     suffix, CheckpointError if the disk refuses; an old file is replaced whole or not at all.
     """
     check_output(path)
-    suffix = path.suffix.lower()
-    if suffix == ".jsonl":
-        lines = [json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n" for prediction in predictions]
-        write_atomically(path, "".join(lines))
+    if path.suffix.lower() == ".jsonl":
+        write_json_lines(path, [prediction.to_dict() for prediction in predictions])
+    else:
+        write_rows(path, _columns(), [_row(prediction) for prediction in predictions])
+
+
+def write_json_lines(path: Path, objects: Sequence[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line. Raises CheckpointError if the disk refuses."""
+    write_atomically(path, "".join(json.dumps(content, ensure_ascii=False) + "\n" for content in objects))
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a .csv or .parquet table of these columns. Raises CheckpointError if the disk refuses."""
+    if path.suffix.lower() == ".parquet":
+        write_parquet(path, {name: [row[name] for row in rows] for name in columns})
         return
-    rows = [_row(prediction) for prediction in predictions]
-    if suffix == ".csv":
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=_columns(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(path, text.getvalue())
-        return
-    write_parquet(path, {name: [row[name] for row in rows] for name in _columns()})
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
 
 
 def write_parquet(path: Path, columns: dict[str, list[Any]]) -> None:
-    """Write named columns as Parquet; text where names say so, numbers else, so that an empty column has its type."""
+    """Write named columns as Parquet; their names say what they hold, so that an empty column has its type."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {name: pa.float64() if name.startswith("probability") else pa.string() for name in columns}
+    numbers, truths = ("probability", "score", "margin"), ("sure",)
+    types = {
+        name: pa.float64() if name.startswith(numbers) else pa.bool_() if name in truths else pa.string()
+        for name in columns
+    }
     table = pa.table({name: pa.array(map(_storable, values), types[name]) for name, values in columns.items()})
     content = io.BytesIO()
     pq.write_table(table, content)
@@ -105,13 +127,14 @@ def _storable(value: Any) -> Any:
 
 def _columns() -> list[str]:
     others = [name for rank in range(2, NUM_TOP + 1) for name in (f"label_{rank}", f"probability_{rank}")]
-    return ["image", "label", "probability", *others, "error"]
+    return ["image", "label", "probability", *others, "decision", "sure", "error"]
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(_columns())
     row |= {"image": prediction.image, "label": prediction.label, "probability": prediction.probability}
-    row["error"] = prediction.error
+    row |= {"decision": prediction.decision, "error": prediction.error}
+    row["sure"] = None if prediction.label is None else prediction.sure
     for rank, (label, probability) in enumerate(prediction.top[1:NUM_TOP], start=2):
         row[f"label_{rank}"], row[f"probability_{rank}"] = label, probability
     return row

@@ -162,7 +162,7 @@ def _finish(
     test = resized(tested_on, card.preprocess)
     result = dict(facts)
     for name, images in (("validation", content.validation), ("test", test)):
-        logits = classifier.engine.logits(images.pixels)
+        logits = classifier.logits(images.pixels)
         result[name] = classification_metrics(logits, images.labels, classifier.classes)
         if name == "test":
             _save_predictions(directory, name, images, logits, classifier.classes)

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 import vitrail as package
+from vitrail.data.content import content_hash
+from vitrail.data.splits import Splits
 
 
 @pytest.fixture
@@ -77,7 +80,8 @@ def test_json(vitrail, digits, scans):
     found = {prediction["image"]: prediction for prediction in content["predictions"]}
     assert sorted(found) == sorted([*GOOD, *BAD])
     for name, error in ERRORS.items():
-        assert found[name] == {"image": name, "label": None, "probability": None, "top": [], "error": error}
+        nothing = {"label": None, "probability": None, "top": [], "decision": None, "sure": None}
+        assert found[name] == {"image": name, "error": error, **nothing}
     for name in GOOD:
         top = found[name]["top"]
         assert found[name]["error"] is None
@@ -168,10 +172,8 @@ def test_no_image(vitrail, digits, scans, image, shown):
 
 def test_no_run(vitrail, scans):
     done = vitrail("predict", "runs/x", "scans/0.png")
-    assert (done.code, done.error) == (
-        2,
-        "No run at runs/x. Give a run's directory, or `last` for the newest finished one",
-    )
+    assert done.code == 2
+    assert done.error.startswith("No run at runs/x. Give a run's directory, ")
 
 
 def test_a_damaged_model(vitrail, run, scans):
@@ -189,8 +191,6 @@ def test_last_says_which_run_it_was(vitrail, run, scans):
 
 
 def test_a_run_that_has_moved_without_its_data_still_predicts(vitrail, trained, scans, tmp_path):
-    import shutil
-
     shutil.copytree(trained / "run", "moved")
     assert vitrail("predict", "moved", "scans/0.png").code == 0
 
@@ -227,3 +227,154 @@ def test_command_line_api_and_training_agree(vitrail, digits, digit_images):
             np.testing.assert_allclose(
                 found, [row[f"probability_{entry['label']}"] for entry in prediction["top"]], atol=1e-6
             )
+
+
+# With a reject threshold
+
+
+@pytest.fixture
+def careful(vitrail, digits_run) -> str:
+    """./careful, the run on digits with a threshold that some of its answers do not reach."""
+    shutil.copytree(digits_run, "careful")
+    card = json.loads(Path("careful/model.json").read_text())
+    Path("careful/model.json").write_text(json.dumps(card | {"reject_threshold": 0.9}))
+    return "careful"
+
+
+def test_not_sure_is_shown_with_the_most_probable_class_as_next(vitrail, careful, digit_images):
+    for index in range(40):
+        Image.fromarray(digit_images[index]).save(f"{index:02d}.png")
+    predictions = package.predict(careful, "*.png")
+    assert {prediction.sure for prediction in predictions} == {True, False}
+    shown = vitrail("predict", careful, "*.png").out.splitlines()[1:]
+    written = vitrail("predict", careful, "*.png", "--json").json["predictions"]
+    for prediction, line, content in zip(predictions, shown, written, strict=True):
+        assert prediction.sure == (prediction.probability > 0.9)
+        label, _, following = line[len(prediction.image) :].strip().partition("  ")
+        named = [entry.split()[0] for entry in following.partition("%")[2].split(",")]
+        classes = [name for name, _ in prediction.top]
+        assert (label, named) == ((prediction.label, classes[1:]) if prediction.sure else ("not sure", classes))
+        assert (content["sure"], content["decision"]) == (prediction.sure, label)
+        assert content["label"] == prediction.label
+
+
+# --sort
+
+NO_THRESHOLD = (
+    "Nothing is sorted as not sure, as the model has no reject threshold; "
+    "train with --set evaluation.reject=0.95 for answers that are right 95 times of 100\n"
+)
+
+
+def files(folder: str | Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def test_sorting(vitrail, digits, scans):
+    done = vitrail("predict", digits, "scans", "--sort", "out")
+    assert (done.code, done.err) == (1, NO_THRESHOLD + COMPLAINTS)
+    labels = {prediction.image: prediction.label for prediction in package.predict(digits, GOOD)}
+    assert files("out") == sorted(f"{label}/{Path(image).name}" for image, label in labels.items())
+    heading, columns, *rows = done.out.splitlines()
+    assert (heading, columns.split()) == ("6 images are in out: 6 copied", ["folder", "images"])
+    assert {tuple(row.split()) for row in rows} == {
+        (label, str([*labels.values()].count(label))) for label in labels.values()
+    }
+    assert vitrail("predict", digits, "scans", "--sort", "out").out.startswith("6 images are in out: 6 there already\n")
+    assert vitrail("predict", digits, *GOOD, "--sort", "new", "--link").out.startswith(
+        "6 images are in new: 6 hard-linked\n"
+    )
+
+
+def test_sorting_into_the_folder_that_is_searched(vitrail, digits, scans):
+    first = vitrail("predict", digits, "scans", "--sort", "scans/sorted", "--json")
+    again = vitrail("predict", digits, "scans", "--sort", "scans/sorted", "--json")
+    assert (first.json["sorted"]["copied"], again.json["sorted"]["copied"], again.json["sorted"]["present"]) == (
+        6,
+        0,
+        6,
+    )
+    assert again.err == "6 images in scans/sorted left out\n" + NO_THRESHOLD + COMPLAINTS
+    assert first.json["predictions"] == again.json["predictions"]
+
+
+def test_sorting_says_not_sure(vitrail, careful, scans):
+    done = vitrail("predict", careful, *GOOD, "--sort", "out", "--output", "out.jsonl", "--json")
+    assert (done.code, done.err) == (0, "")
+    unsure = sorted(Path(prediction["image"]).name for prediction in done.json["predictions"] if not prediction["sure"])
+    assert unsure
+    assert files("out/not_sure") == unsure
+    assert done.json["sorted"]["folders"]["not_sure"] == len(unsure)
+    written = [json.loads(line) for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert written == done.json["predictions"]
+
+
+def test_classes_that_cannot_be_folders_are_said(vitrail, digits_run, scans):
+    shutil.copytree(digits_run, "odd")
+    card = json.loads(Path("odd/model.json").read_text())
+    names = ["..", "not_sure", "a/b", *"3456789"]
+    Path("odd/model.json").write_text(json.dumps(card | {"classes": names}))
+    done = vitrail("predict", "odd", "scans/0.png", "scans/1.png", "scans/2.png", "--sort", "out")
+    assert done.code == 0
+    assert "Class '..' is in out/_, as its name cannot be that of a folder in a data set\n" in done.err
+    assert "Class 'not_sure' is in out/not_sure-2, as" in done.err
+    assert {Path(name).parts[0] for name in files("out")} <= {"_", "not_sure-2", "a", *"3456789"}
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["--sort", "scans/0.png"], 2, "scans/0.png is a file; give --sort a folder"),
+        (["--sort", "scans"], 2, "All 9 images lie in scans already; sort into another folder"),
+        (["--link"], 2, "--link says how --sort puts images into folders; give --sort DIR with it"),
+        (["--suggest", "0"], 2, "suggest=0 is not possible; ask for 1 image or more"),
+        (["--sort", "scans/0.png/x"], 1, "scans/0.png/x could not be made: Not a directory; sort into another"),
+    ],
+)
+def test_what_cannot_be_asked_for(vitrail, digits, scans, options, code, sentence):
+    done = vitrail("predict", digits, "scans", *options, "--json")
+    assert (done.code, done.error) == (code, sentence)
+    assert done.json == {"error": sentence, "exit_code": code}
+
+
+# --suggest
+
+
+def test_suggestions(vitrail, digits, scans):
+    done = vitrail("predict", digits, "scans", "--suggest", 3, "--json")
+    found = done.json["suggestions"]
+    assert len(found) == 3
+    assert {tuple(suggestion) for suggestion in found} == {
+        ("image", "score", "margin", "label", "probability", "reason")
+    }
+    predictions = {prediction["image"]: prediction for prediction in done.json["predictions"]}
+    margins = {
+        name: prediction["top"][0]["probability"] - prediction["top"][1]["probability"]
+        for name, prediction in predictions.items()
+        if prediction["top"]
+    }
+    assert found[0]["image"] == min(margins, key=margins.__getitem__)
+    for suggestion in found:
+        assert suggestion["margin"] == pytest.approx(margins[suggestion["image"]])
+        assert suggestion["label"] == predictions[suggestion["image"]]["label"]
+    heading, *rows = vitrail("predict", digits, *GOOD, "--suggest", 3).out.splitlines()
+    assert heading.split() == ["image", "score", "margin", "guess"]
+    assert [row.partition("  ")[0] for row in rows] == [suggestion["image"] for suggestion in found]
+
+
+def test_suggestions_in_a_file_beside_sorted_folders(vitrail, digits, scans):
+    done = vitrail("predict", digits, *GOOD, "--suggest", 9, "--output", "list.csv", "--sort", "out")
+    assert done.code == 0
+    assert done.out.startswith("6 images are in out: 6 copied\n")
+    assert done.out.endswith("6 suggestions are in list.csv\n")
+    assert "9 images were asked for, and there are 6\n" in done.err
+    assert len(files("out")) == len(read_table(Path("list.csv"))) == 6
+
+
+def test_images_that_the_run_has_seen_are_not_suggested(vitrail, digits, scans, monkeypatch, digit_images):
+    known = frozenset({content_hash(digit_images[0]), content_hash(digit_images[3])})
+    monkeypatch.setattr(Splits, "hashes", lambda splits: known)
+    done = vitrail("predict", digits, *GOOD, "--suggest", 4, "--json")
+    names = [suggestion["image"] for suggestion in done.json["suggestions"]]
+    assert sorted(names) == [name for name in GOOD if name not in ("scans/0.png", "scans/3.png")]
+    assert done.err == "2 images that the run was trained or tested on left out\n"

@@ -124,3 +124,25 @@ def test_the_engine_takes_arrays_that_cannot_be_written_to(model):
     pixels = images(2)
     pixels.flags.writeable = False
     assert TorchEngine(model, CPU).logits(pixels).shape == (2, 10)
+
+
+@pytest.mark.parametrize("values", [64 * 3, 64 * 1000])
+@pytest.mark.parametrize("pooling", ["token", "avg", "map"])
+def test_features_are_what_the_head_makes_logits_of(monkeypatch, pooling, values):
+    monkeypatch.setattr(pytorch, "MEMORY_VALUES", values)  # batches of 3, and all
+    torch.manual_seed(0)
+    model = create_model("vit_micro_conv4_8", embed_dim=16, num_heads=2, depth=1, global_pool=pooling, class_token=True)
+    engine = TorchEngine(model, CPU)
+    logits, features = engine.logits_and_features(images(7))
+    assert (features.shape, features.dtype) == ((7, 16), np.float32)
+    np.testing.assert_array_equal(logits, engine.logits(images(7)))
+    np.testing.assert_allclose(model.head(torch.from_numpy(features)).detach().numpy(), logits, rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_without_features_gives_its_logits_for_them():
+    class Corner(nn.Module):
+        def forward(self, batch):
+            return batch.flatten(1).float()[:, :2]
+
+    logits, features = TorchEngine(Corner(), CPU).logits_and_features(images(3))
+    np.testing.assert_array_equal(logits, features)

@@ -28,11 +28,13 @@ def command(
     """
     from vitrail import api
     from vitrail.cli import command_started
+    from vitrail.cli.counting import shown_count
     from vitrail.cli.output import accuracy_line, print_json, print_line, say
     from vitrail.config import parse_requirements
 
     requirements = parse_requirements(require or [])
-    result = api.evaluate(run, data, split=split, device=device, started=command_started())
+    with shown_count() as report:
+        result = api.evaluate(run, data, split=split, device=device, started=command_started(), report=report)
     metrics = result[split]
     missed = api.missed_requirements(metrics, requirements)
     if json:

@@ -15,7 +15,18 @@ def command(
     images: Annotated[
         list[str], typer.Argument(help="Image files, folders (searched whole) and patterns.", metavar="IMAGE")
     ],
-    output: Annotated[Path | None, typer.Option(help="Write them to a .csv, .jsonl or .parquet file.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write them, or with --suggest the suggestions, to a .csv, .jsonl or .parquet file."),
+    ] = None,
+    sort: Annotated[
+        Path | None,
+        typer.Option(help="Copy the images into a folder for each class below this one.", metavar="DIR"),
+    ] = None,
+    link: Annotated[bool, typer.Option("--link", help="With --sort: link the images in place of copying.")] = False,
+    suggest: Annotated[
+        int | None, typer.Option(help="List the images most worth labelling, best first.", metavar="NUMBER")
+    ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -24,29 +35,30 @@ def command(
     The five most probable classes of each image. The exit code is 1 if an image could not be read.
     """
     from vitrail import api
-    from vitrail.cli.output import percent, print_json, print_line, print_table, say
+    from vitrail.cli.answers import print_predictions, print_sorted, print_suggestions, to_json
+    from vitrail.cli.counting import shown_count
+    from vitrail.cli.output import print_json, print_line, say
 
-    predictions = api.predict(run, images, output=output, device=device)
+    with shown_count() as report:
+        predictions = api.predict(
+            run, images, output=output, sort=sort, link=link, suggest=suggest, device=device, report=report
+        )
     unreadable = [prediction for prediction in predictions if prediction.error is not None]
-    failed = f"{len(unreadable)} of {len(predictions)} images could not be read"
     if json:
-        content = {"run": str(api.Run(run).path), "predictions": [prediction.to_dict() for prediction in predictions]}
-        print_json(content | ({"error": failed} if unreadable else {}))
-    elif output is None:
-        rows = [
-            (
-                prediction.image,
-                prediction.label,
-                f"{percent(prediction.probability)} %",
-                ", ".join(f"{label} {percent(share)}" for label, share in prediction.top[1:]),
-            )
-            for prediction in predictions
-            if prediction.probability is not None
-        ]
-        if rows:
-            print_table(("image", "label", "probability", "next"), rows)
+        print_json({"run": str(api.Run(run).path)} | to_json(predictions))
     else:
-        print_line(f"{len(predictions) - len(unreadable):,} predictions are in {output}")
+        if predictions.sorted is not None:
+            print_sorted(predictions.sorted)
+        if output is not None and predictions.suggestions is not None:
+            print_line(f"{len(predictions.suggestions):,} suggestions are in {output}")
+        elif output is not None:
+            print_line(f"{len(predictions) - len(unreadable):,} predictions are in {output}")
+        elif predictions.suggestions is not None:
+            print_suggestions(predictions.suggestions)
+        elif predictions.sorted is None:
+            print_predictions(predictions)
+    for note in predictions.notes:
+        say(note)
     for prediction in unreadable:
         say(f"error: {prediction.error}")
     if unreadable:

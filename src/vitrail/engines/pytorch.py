@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vitrail.data.loader import channels_first
 from vitrail.errors import ConfigError
+from vitrail.models.vit import VisionTransformer
 
 MEMORY_VALUES = 2**22  # input values of one forward pass: 5,000 images of 28x28 grey, 27 of 224x224 RGB
 
@@ -43,13 +44,17 @@ def forward_batches(model: nn.Module, images: Tensor, device: torch.device) -> T
 
     The model is evaluated: dropout off, and left in the mode it was in.
     """
-    batch_size = max(1, min(512, MEMORY_VALUES // images[0].numel()))
+    batch_size = _batch_size(images)
     was_training = model.training
     model.eval()
     try:
         return torch.cat([model(batch.to(device)).float().cpu() for batch in images.split(batch_size)])
     finally:
         model.train(was_training)
+
+
+def _batch_size(images: Tensor) -> int:
+    return max(1, min(512, MEMORY_VALUES // images[0].numel()))
 
 
 class TorchEngine:
@@ -62,3 +67,17 @@ class TorchEngine:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits (N, K) float32 of images uint8 (N, H, W, C) that have the model's size."""
         return forward_batches(self.model, channels_first(images), self.device).numpy()
+
+    @torch.inference_mode()
+    def logits_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (N, K), and the vectors (N, D) the head makes them of, float32; without such, the logits again."""
+        if not isinstance(self.model, VisionTransformer):
+            logits = self.logits(images)
+            return logits, logits
+        batches = channels_first(images)
+        pooled = [
+            self.model.pool(self.model.forward_features(batch.to(self.device)))
+            for batch in batches.split(_batch_size(batches))
+        ]
+        logits = torch.cat([self.model.head(features).float().cpu() for features in pooled])
+        return logits.numpy(), torch.cat([features.float().cpu() for features in pooled]).numpy()

@@ -30,8 +30,9 @@ hypothesis.settings.load_profile("vitrail")
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The same environment at the start of every test, whatever the one before it left."""
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     for name, value in OFFLINE.items():
         monkeypatch.setenv(name, value)
     for name in TERMINAL:

@@ -9,7 +9,7 @@ from vitrail.data.dataset import Dataset, ImageSet, number_names
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.sources import open_dataset
 from vitrail.errors import ConfigError, DataError
-from vitrail.preparation import Request, TrainingData, prepare_new, prepare_resumed, preprocess_of, resized
+from vitrail.preparation import Request, TrainingData, prepare_new, prepare_resumed, preprocess_of
 from vitrail.recipes import recipe_function
 from vitrail.runs import RunDirectory
 
@@ -30,7 +30,7 @@ def started(tmp_path):
     """`started(request)`: the directory of a run on an IDX folder, as `vitrail train` makes it."""
 
     def start(request: Request) -> tuple[RunDirectory, TrainingData]:
-        config, data = prepare_new(open_dataset(request.data), request)
+        config, data = prepare_new(open_dataset(*request.data), request)
         run = RunDirectory(tmp_path / "run")
         run.create(config_to_json(config), data.splits.to_json())
         return run, data
@@ -142,7 +142,7 @@ def test_a_seed_of_zero_is_said_too():
         (Request(seed=3, settings={"seed": 4}), r"^seed is given twice, by --seed and as a setting"),
         (
             Request(settings={"data.source": "mnist"}),
-            r"^data\.source='mnist' is not a setting of its own; give the data",
+            r"^data\.source='mnist' is not a setting of its own; give it as DATA",
         ),
         (Request(epochs=0), r"^training\.epochs=0 is not possible; "),
     ],
@@ -163,17 +163,18 @@ def test_images_of_the_right_size_are_shared():
     images = dataset().read("train")
     config, _ = prepare_new(dataset(), Request())
     assert preprocess_of(config) == Preprocess(image_size=(8, 8), channels=1, fit="pad")
-    assert resized(images, preprocess_of(config)).pixels is images.pixels
-    larger = resized(images, Preprocess(image_size=(16, 12), channels=1, fit="squash"))
+    assert images.resized(preprocess_of(config)) is images
+    larger = images.resized(Preprocess(image_size=(16, 12), channels=1, fit="squash"))
     assert larger.pixels.shape == (60, 16, 12, 1)
     assert larger.names == images.names
+    assert larger.hashes == images.hashes  # of the images at their own size
 
 
 # A run that is resumed
 
 
 def test_a_resumed_run_has_its_config_and_images(started, tmp_path, write_idx):
-    request = Request(data=str(write_idx(tmp_path / "my data")), epochs=4, settings={"model.depth": 1})
+    request = Request(data=(str(write_idx(tmp_path / "my data")),), epochs=4, settings={"model.depth": 1})
     run, data = started(request)
     for again in (Request(), Request(data=request.data), Request(epochs=4), request):
         config, resumed = prepare_resumed(run, again)
@@ -197,14 +198,14 @@ def test_a_resumed_run_has_its_config_and_images(started, tmp_path, write_idx):
     ],
 )
 def test_other_settings_are_refused_by_name(started, tmp_path, request_, named, write_idx):
-    run, _ = started(Request(data=str(write_idx(tmp_path / "data")), epochs=4, settings={"model.depth": 1}))
+    run, _ = started(Request(data=(str(write_idx(tmp_path / "data")),), epochs=4, settings={"model.depth": 1}))
     message = f"{run.path} has other settings ({named}); resume it without them, or start a new run"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         prepare_resumed(run, request_)
 
 
 def test_all_keys_that_differ_are_named(started, tmp_path, write_idx):
-    run, _ = started(Request(data=str(write_idx(tmp_path / "data"))))
+    run, _ = started(Request(data=(str(write_idx(tmp_path / "data")),)))
     with pytest.raises(
         ConfigError, match=r"\(seed: 0 -> 2; training\.epochs: 60 -> 5; training\.batch_size: 64 -> 8\)"
     ):
@@ -213,16 +214,16 @@ def test_all_keys_that_differ_are_named(started, tmp_path, write_idx):
 
 def test_changed_images_are_refused(started, tmp_path, write_idx):
     folder = write_idx(tmp_path / "data")
-    run, _ = started(Request(data=str(folder)))
+    run, _ = started(Request(data=(str(folder),)))
     write_idx(folder, seed=1)
-    for request in (Request(), Request(data=str(folder))):
+    for request in (Request(), Request(data=(str(folder),))):
         with pytest.raises(DataError, match=r"^data is not the data that the splits were drawn from"):
             prepare_resumed(run, request)
 
 
 def test_changed_labels_are_refused(started, tmp_path, write_idx):
     folder = write_idx(tmp_path / "data")
-    run, _ = started(Request(data=str(folder)))
+    run, _ = started(Request(data=(str(folder),)))
     path = folder / "train-labels-idx1-ubyte"
     content = bytearray(path.read_bytes())
     content[8] ^= 1
@@ -232,26 +233,26 @@ def test_changed_labels_are_refused(started, tmp_path, write_idx):
 
 
 def test_other_data_are_refused(started, tmp_path, write_idx):
-    run, _ = started(Request(data=str(write_idx(tmp_path / "data"))))
+    run, _ = started(Request(data=(str(write_idx(tmp_path / "data")),)))
     write_idx(tmp_path / "other")
     message = rf"^{re.escape(str(run.path))} was trained on data, not other; resume it on its own data$"
     with pytest.raises(ConfigError, match=message):
-        prepare_resumed(run, Request(data=str(tmp_path / "other")))
+        prepare_resumed(run, Request(data=(str(tmp_path / "other"),)))
 
 
 def test_a_folder_that_moved_is_the_same_data(started, tmp_path, write_idx):
     folder = write_idx(tmp_path / "data")
-    run, data = started(Request(data=str(folder)))
+    run, data = started(Request(data=(str(folder),)))
     (tmp_path / "disk").mkdir()
     moved = folder.rename(tmp_path / "disk" / "data")
     with pytest.raises(ConfigError, match=r"does not exist"):
         prepare_resumed(run, Request())
-    _, resumed = prepare_resumed(run, Request(data=str(moved)))
+    _, resumed = prepare_resumed(run, Request(data=(str(moved),)))
     np.testing.assert_array_equal(resumed.train.pixels, data.train.pixels)
 
 
 def test_a_finished_run_is_not_resumed(started, tmp_path, write_idx):
-    run, _ = started(Request(data=str(write_idx(tmp_path / "data"))))
+    run, _ = started(Request(data=(str(write_idx(tmp_path / "data")),)))
     run.journal.write("finished", result={"test": {}})
     message = rf"^{re.escape(str(run.path))} is finished; `vitrail train` without --resume starts a new run$"
     with pytest.raises(ConfigError, match=message):
@@ -263,14 +264,14 @@ def test_the_test_split_is_not_opened(started, tmp_path, monkeypatch, write_idx)
     opened = []
     real = preparation.open_dataset
 
-    def watched(data):
-        source = real(data)
+    def watched(*data, num_workers=None):
+        source = real(*data)
         return Dataset(
             source.name, source.classes, source.published, lambda split: opened.append(split) or source.read(split)
         )
 
     monkeypatch.setattr(preparation, "open_dataset", watched)
-    config, data = prepare_new(watched(str(folder)), Request(data=str(folder)))
+    config, data = prepare_new(watched(str(folder)), Request(data=(str(folder),)))
     run = RunDirectory(tmp_path / "run")
     run.create(config_to_json(config), data.splits.to_json())
     prepare_resumed(run, Request())

@@ -36,6 +36,12 @@ class DataConfig(BaseModel):
     """seed of the splits; apart from `seed`, so that seeds can be compared over one split"""
     fit: Fit = "pad"
     """how images of another shape become image_size: pad, crop or squash"""
+    also: tuple[str, ...] = ()
+    """further data joined to it"""
+    corrections: str | None = None
+    """content hash of the file of corrections, which the run keeps"""
+    num_workers: PositiveInt | None = None
+    """threads that read image files; none: one for each core"""
     max_broken_rate: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """part of a split's files that may be unreadable; those are left out, with more training does not start"""
     augment: AugmentConfig = AugmentConfig()
@@ -256,6 +262,18 @@ def parse_requirements(requirements: list[str]) -> dict[str, float]:
         if not equals or not name.strip() or not math.isfinite(wanted[name.strip()]):
             raise ConfigError(f"--require {requirement!r} is not of the form name=number, such as accuracy=0.95")
     return wanted
+
+
+def parse_duration(text: str) -> float:
+    """`"10m"` -> 600.0 seconds; also 90s, 2.5m, 1h30m. Raises ConfigError where it is no time, or has no unit."""
+    compact = "".join(text.lower().split())
+    if isinstance(_number(compact), int | float):
+        raise ConfigError(f"--time {text!r} has no unit; add s, m or h, such as {compact}m")
+    number = r"(\d+(?:\.\d+)?)"
+    parts = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", compact)
+    if parts is None or not compact:
+        raise ConfigError(f"--time {text!r} is not a time; write it as 90s, 10m or 1h30m")
+    return sum(float(part) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True) if part)
 
 
 def _validate(tree: Any) -> RunConfig:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -74,6 +74,12 @@ def suggest(name: str, valid: Iterable[str]) -> str:
     """Give " Did you mean 'x'?" with the nearest of `valid`, or "" where none is near."""
     near = nearest(name, valid)
     return "" if near is None else f" Did you mean {near!r}?"
+
+
+def some(names: Sequence[str], shown: int = 3) -> str:
+    """Give the first few of many: `some(["a", "b", "c", "d", "e"])` is "a, b, c and 2 more"."""
+    listed = ", ".join(names[:shown])
+    return listed if len(names) <= shown else f"{listed} and {len(names) - shown:,} more"
 
 
 # What to use instead, by the type of pydantic's error; braces are filled from its context.

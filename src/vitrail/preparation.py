@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vitrail import models
 from vitrail.config import RunConfig, differences, with_settings
+from vitrail.data.audit import Audit, audit_dataset, check_broken
+from vitrail.data.corrections import Corrections, check_corrections, corrected, read_corrections
 from vitrail.data.dataset import Dataset, ImageSet
-from vitrail.data.preprocess import Preprocess, prepare_many
+from vitrail.data.folders import holds_class_folders
+from vitrail.data.preprocess import Preprocess
 from vitrail.data.sources import open_dataset
-from vitrail.data.splits import Splits, make_splits, read_splits
-from vitrail.errors import ConfigError
+from vitrail.data.splits import Splits, fingerprint, make_splits, read_splits
+from vitrail.errors import ConfigError, DataError, some
 from vitrail.recipes import recipe_for, recipe_function
 from vitrail.runs import RunDirectory
+
+logger = logging.getLogger(__name__)
 
 LARGEST_SIDE = 96  # pixels that a recipe for small images grows to where none is named; larger images are shrunk
 
@@ -25,13 +32,14 @@ LARGEST_SIDE = 96  # pixels that a recipe for small images grows to where none i
 class Request:
     """What a user asked `train` for; None where nothing was said."""
 
-    data: str | None = None
+    data: tuple[str, ...] = ()
     recipe: str | None = None
     model: str | None = None
     epochs: int | None = None
     seed: int | None = None
     precision: str | None = None
     settings: Mapping[str, Any] | None = None
+    corrections: Path | None = None
 
     def all_settings(self) -> dict[str, Any]:
         """What was asked for by key, whether as a setting or as an option. Raises ConfigError where it is not clear."""
@@ -44,29 +52,74 @@ class Request:
         asked = self.settings or {}
         for key in given.keys() & asked.keys():
             raise ConfigError(f"{key} is given twice, by {options[key][0]} and as a setting; leave one of them out")
-        if "data.source" in asked:
-            raise ConfigError(
-                f"data.source={asked['data.source']!r} is not a setting of its own; give the data as DATA"
-            )
+        for key, option in (("source", "DATA"), ("also", "DATA"), ("corrections", "--corrections")):
+            if f"data.{key}" in asked:
+                raise ConfigError(
+                    f"data.{key}={asked[f'data.{key}']!r} is not a setting of its own; give it as {option}"
+                )
+        if self.corrections is not None:
+            given["data.corrections"] = read_corrections(self.corrections).digest
         return {**asked, **given}
+
+    def num_workers(self) -> int | None:
+        """The threads asked for to read image files. Raises ConfigError for an impossible number."""
+        asked = {key: value for key, value in (self.settings or {}).items() if key == "data.num_workers"}
+        return with_settings(recipe_function("digits")(), asked).data.num_workers
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The images of a run, at the model's size, and where they come from."""
+    """The images of a run, at the model's size, where they come from, and what is to be known of them."""
 
     dataset: Dataset
     splits: Splits
     train: ImageSet
     validation: ImageSet
+    audit: Audit | None = None
+    corrections: Corrections | None = None
 
 
-def prepare_new(dataset: Dataset, request: Request) -> tuple[RunConfig, TrainingData]:
-    """The config of a new run, fitted to its data, and the data."""
-    source = dataset.read(dataset.training_source)
-    config = _requested_config(request, dataset, source)
-    splits = make_splits(dataset, config.data.validation_rate, config.data.test_rate, config.data.split_seed)
-    return _fit_to_data(config, request, dataset, splits)
+def open_requested(request: Request) -> tuple[Dataset, Corrections | None]:
+    """The data set asked for, digits where none is named, and the corrections to it."""
+    if not request.data and holds_class_folders(Path()):
+        raise ConfigError(
+            "This folder holds class folders; `vitrail train .` trains on them, `vitrail train digits` on the digits"
+        )
+    dataset = open_dataset(*(request.data or ("digits",)), num_workers=request.num_workers())
+    return dataset, None if request.corrections is None else read_corrections(request.corrections)
+
+
+def open_data_of(directory: RunDirectory, data: tuple[str, ...] = (), num_workers: int | None = None) -> Dataset:
+    """The data that a run was trained on, its corrections applied; looked for at `data` if given."""
+    config = directory.config().data
+    dataset = open_dataset(*(data or (config.source, *config.also)), num_workers=num_workers or config.num_workers)
+    if config.corrections is None:
+        return dataset
+    return corrected(dataset, read_corrections(directory.corrections_path))
+
+
+def prepare_new(
+    dataset: Dataset, request: Request, corrections: Corrections | None = None
+) -> tuple[RunConfig, TrainingData]:
+    """The config of a new run, fitted to its data, and the data with the corrections applied."""
+    original = dataset
+    if corrections is not None:
+        dataset = corrected(dataset, corrections)
+    if len(dataset.classes) < 2:
+        raise DataError(f"{dataset.name} has one class, {', '.join(dataset.classes)}; a classifier needs two or more")
+    config = _fit_to_classes(_requested_config(request, dataset), request, dataset)
+    preprocess = preprocess_of(config)
+    if corrections is not None:
+        check_corrections(original, corrections, preprocess)
+    audit = audit_dataset(dataset, preprocess) if dataset.grows else None
+    if audit is not None:
+        for sentence in audit.sentences():
+            logger.info("%s", sentence)
+        check_broken(audit, config.data.max_broken_rate)
+    rates = config.data.validation_rate, config.data.test_rate
+    splits = make_splits(dataset, *rates, config.data.split_seed, preprocess)
+    train, validation = (splits.images(dataset, name, preprocess) for name in ("train", "validation"))
+    return _fit_to_pixels(config, train), TrainingData(dataset, splits, train, validation, audit, corrections)
 
 
 def prepare_resumed(directory: RunDirectory, request: Request) -> tuple[RunConfig, TrainingData]:
@@ -82,29 +135,30 @@ def prepare_resumed(directory: RunDirectory, request: Request) -> tuple[RunConfi
         raise ConfigError(
             f"{directory.path} has other settings ({'; '.join(changed)}); resume it without them, or start a new run"
         )
-    dataset = open_dataset(request.data or config.data.source)
+    dataset = open_data_of(directory, request.data, request.num_workers())
     splits = read_splits(directory.splits_path)
     if dataset.name != splits.dataset:
         raise ConfigError(
             f"{directory.path} was trained on {splits.dataset}, not {dataset.name}; resume it on its own data"
         )
     preprocess = preprocess_of(config)
-    train, validation = (resized(splits.images(dataset, name), preprocess) for name in ("train", "validation"))
+    train, validation = (splits.images(dataset, name, preprocess) for name in ("train", "validation"))
     return config, TrainingData(dataset, splits, train, validation)
 
 
-def _requested_config(request: Request, dataset: Dataset, source: ImageSet) -> RunConfig:
+def _requested_config(request: Request, dataset: Dataset) -> RunConfig:
     """The recipe with what the user asked for; its images as large as the data's if the user named no recipe."""
-    rows, columns = source.pixels.shape[1:3]
-    name = request.recipe or recipe_for(dataset.name, (rows, columns))
+    rows, columns, channels = dataset.shape
+    name = request.recipe or recipe_for(dataset.name, (rows, columns), channels)
     config = recipe_function(name)()
     if request.model is not None:
         chosen = models.model_config(request.model)
         config = config.model_copy(update={"model_name": request.model, "model": chosen})
-    elif request.recipe is None:
+    elif request.recipe is None and (name != "photos" or max(rows, columns) < max(config.model.image_size)):
         shrink = min(1.0, LARGEST_SIDE / max(rows, columns))
         config = with_settings(config, {"model.image_size": [max(1, round(side * shrink)) for side in (rows, columns)]})
-    return with_settings(config, {**request.all_settings(), "data.source": request.data or dataset.name})
+    source, *also = request.data or (dataset.name,)
+    return with_settings(config, {**request.all_settings(), "data.source": source, "data.also": also})
 
 
 def _with_said(config: RunConfig, request: Request) -> RunConfig:
@@ -114,31 +168,37 @@ def _with_said(config: RunConfig, request: Request) -> RunConfig:
     return asked.model_copy(update={key: name for key, name in names.items() if name is not None})
 
 
-def _fit_to_data(
-    config: RunConfig, request: Request, dataset: Dataset, splits: Splits
-) -> tuple[RunConfig, TrainingData]:
-    """The config with the data's classes, channels, mean and deviation, and the images at the model's size."""
+def _fit_to_classes(config: RunConfig, request: Request, dataset: Dataset) -> RunConfig:
+    """The config with the data's classes and channels."""
     settings = request.settings or {}
-    num_classes, raw = len(dataset.classes), splits.images(dataset, "train")
-    asked = config.model.num_classes
+    num_classes, asked = len(dataset.classes), config.model.num_classes
     if "model.num_classes" in settings and asked != num_classes:
         raise ConfigError(f"model.num_classes={asked} disagrees with {dataset.name}, which has {num_classes} classes")
-    channels = config.model.in_chans if "model.in_chans" in settings else raw.pixels.shape[3]
+    channels = config.model.in_chans if "model.in_chans" in settings else dataset.shape[2]
     fitted: dict[str, Any] = {"model.num_classes": num_classes, "model.in_chans": channels}
     for name in ("mean", "std"):
         values = getattr(config.model, name)
         if values is not None and len(values) == 1:  # a recipe's one value stands for every channel
             fitted[f"model.{name}"] = values * channels
-    config = with_settings(config, fitted)
-    preprocess = preprocess_of(config)
-    train = resized(raw, preprocess)
-    if config.model.mean is None or config.model.std is None:
-        values = train.pixels.reshape(-1, channels)
-        mean = [round(float(value) / 255, 6) for value in values.mean(axis=0, dtype=np.float64)]
-        std = [max(round(float(value) / 255, 6), 1e-3) for value in values.std(axis=0, dtype=np.float64)]
-        config = with_settings(config, {"model.mean": config.model.mean or mean, "model.std": config.model.std or std})
-    validation = resized(splits.images(dataset, "validation"), preprocess)
-    return config, TrainingData(dataset, splits, train, validation)
+    return with_settings(config, fitted)
+
+
+def _fit_to_pixels(config: RunConfig, train: ImageSet) -> RunConfig:
+    """The config with the mean and deviation of the training images, where it has none."""
+    if config.model.mean is not None and config.model.std is not None:
+        return config
+    # Counted by value: exact, and many times faster than sums over all pixels.
+    counts = [
+        np.bincount(train.pixels[..., channel].ravel(), minlength=256) for channel in range(train.pixels.shape[3])
+    ]
+    levels = np.arange(256)
+    means = [float(np.average(levels, weights=count)) for count in counts]
+    deviations = [
+        float(np.average((levels - mean) ** 2, weights=count)) ** 0.5 for count, mean in zip(counts, means, strict=True)
+    ]
+    mean = [round(value / 255, 6) for value in means]
+    std = [max(round(value / 255, 6), 1e-3) for value in deviations]
+    return with_settings(config, {"model.mean": config.model.mean or mean, "model.std": config.model.std or std})
 
 
 def preprocess_of(config: RunConfig) -> Preprocess:
@@ -146,6 +206,76 @@ def preprocess_of(config: RunConfig) -> Preprocess:
     return Preprocess(image_size=config.model.image_size, channels=config.model.in_chans, fit=config.data.fit)
 
 
-def resized(images: ImageSet, preprocess: Preprocess) -> ImageSet:
-    """The set with its images as `preprocess` makes them; shared, not copied, where they are so already."""
-    return ImageSet(prepare_many(images.pixels, preprocess), images.labels, images.names)
+def evaluation_images(
+    directory: RunDirectory, data: tuple[str, ...], split: str, corrections: Path | None
+) -> tuple[Dataset, ImageSet]:
+    """The images to evaluate a run on, labels in its classes; its own splits whenever the data is what it had.
+
+    Raises as `vitrail.evaluate` does.
+    """
+    splits, config = read_splits(directory.splits_path), directory.config()
+    preprocess = preprocess_of(config)
+    lines = None if corrections is None else read_corrections(corrections)
+    try:
+        dataset = open_dataset(*data) if data else open_data_of(directory)
+    except ConfigError as error:
+        if data:
+            raise
+        raise ConfigError(
+            f"The run's data, {config.data.source}, is not here ({error}); name it: vitrail evaluate RUN DATA"
+        ) from None
+    if lines is not None:
+        check_corrections(dataset, lines, preprocess)
+        dataset = corrected(dataset, lines)
+    if not data and lines is None:
+        images = splits.images(dataset, split, preprocess)
+        tested_on = (directory.journal.last("finished") or {}).get("test_fingerprint")
+        if split == "test" and tested_on not in (None, fingerprint(images)):
+            raise DataError(
+                f"The test images or labels of {dataset.name} have changed since the run was tested; "
+                "name the data to evaluate on it as it is: vitrail evaluate RUN DATA"
+            )
+        return dataset, images
+    trained_on = splits.parts["train"].source
+    same = lines is None and dataset.classes == splits.classes and trained_on in dataset.published
+    if same and fingerprint(dataset.prepared(trained_on, preprocess)) == splits.fingerprint:
+        return dataset, splits.images(dataset, split, preprocess)
+    source = "all" if dataset.published == ("all",) else split
+    images = _with_classes(dataset, dataset.prepared(source, preprocess), splits)
+    members = splits.parts[split].members if split in splits.parts else None
+    if not data and members is not None:  # the run's own split, corrected
+        own = {*members.hashes}
+        return dataset, _kept(images, [content in own for content in images.hashes])
+    return dataset, _unseen(images, splits, split)
+
+
+def _with_classes(dataset: Dataset, images: ImageSet, splits: Splits) -> ImageSet:
+    """The images with labels in the run's classes. Raises ConfigError if the model does not know a class."""
+    unknown = sorted({*dataset.classes} - {*splits.classes})
+    if unknown:
+        raise ConfigError(
+            f"{dataset.name} has {'classes' if len(unknown) > 1 else 'a class'} that the model does not know, "
+            f"{some(unknown)}; it knows {some(splits.classes, 5)}. Rename or merge them with --corrections"
+        )
+    places = np.array([splits.classes.index(name) for name in dataset.classes], np.int64)
+    return ImageSet(images.pixels, places[images.labels], images.names, images.originals)
+
+
+def _kept(images: ImageSet, kept: list[bool]) -> ImageSet:
+    return images.take(np.flatnonzero(np.array(kept, bool)))
+
+
+def _unseen(images: ImageSet, splits: Splits, split: str) -> ImageSet:
+    """Images of other data, without those the run learned from or was chosen by."""
+    seen = {
+        content
+        for name, part in splits.parts.items()
+        if part.members is not None and name in ("train", "validation") and name != split
+        for content in part.members.hashes
+    }
+    kept = [content not in seen for content in images.hashes] if seen else [True] * len(images)
+    if not all(kept):
+        logger.info("%d images are left out: the run was trained on them or chosen by them", kept.count(False))
+    if not any(kept):
+        raise DataError("The run was trained on all of these images or chosen by them; evaluate it on others")
+    return images if all(kept) else _kept(images, kept)

@@ -131,7 +131,7 @@ def test_a_root_that_is_not_set_is_explained(monkeypatch):
 def test_an_empty_folder_is_refused(here):
     (here / "void").mkdir()
     with pytest.raises(
-        ConfigError, match=r"^void is empty; a data set's folder holds the four IDX files of MNIST, or Parquet"
+        ConfigError, match=r"^void is empty; a data set's folder holds a folder of images for each class, the four IDX"
     ):
         open_dataset("void")
 
@@ -140,7 +140,7 @@ def test_other_folders_and_files_are_refused(here):
     (here / "stuff").mkdir()
     (here / "stuff" / "table.csv").write_text("image,label\n", encoding="utf-8")
     with pytest.raises(
-        DataError, match=r"^stuff holds no data set that can be read; a data set's folder holds the four IDX"
+        DataError, match=r"^stuff holds 1 file but no image \(table\.csv\); a data set's folder holds a folder of"
     ):
         open_dataset("stuff")
     with pytest.raises(DataError, match=r"table\.csv is not a \.parquet file; a data set is one, or a folder with"):
@@ -150,7 +150,7 @@ def test_other_folders_and_files_are_refused(here):
 def test_importing_sources_loads_nothing_heavy():
     code = (
         "import sys, vitrail.data.sources, vitrail.data.splits, vitrail.data.images;"
-        "print([m for m in ('torch', 'pyarrow', 'sklearn', 'pandas', 'datasets', 'pydantic') if m in sys.modules])"
+        "print([m for m in ('torch', 'pyarrow', 'sklearn', 'pandas', 'datasets') if m in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitrail.data.content import content_hashes
 from vitrail.data.dataset import Dataset, ImageSet, number_names
 from vitrail.data.sources import open_dataset
-from vitrail.data.splits import content_hashes, draw_splits, fingerprint, make_splits, read_splits
+from vitrail.data.splits import draw_splits, draw_stable_splits, fingerprint, make_splits, read_splits
 from vitrail.errors import CheckpointError, ConfigError, DataError
 
 RATES = {"validation": 0.1, "test": 0.2}
@@ -35,7 +36,7 @@ def unreadable_test(*published: str) -> Dataset:
 def test_hashes_are_of_content_and_shape():
     pixels = np.zeros((2, 2, 6, 1), np.uint8)
     expected = hashlib.sha256(b"(2, 6, 1)" + bytes(12)).hexdigest()
-    assert content_hashes(pixels) == [expected] * 2
+    assert content_hashes(pixels) == (expected, expected)
     assert content_hashes(pixels.reshape(2, 3, 4, 1))[0] != expected
     pixels[1, 0, 0] = 1
     assert content_hashes(pixels)[1] != expected
@@ -220,6 +221,113 @@ def test_damaged_files_are_refused(tmp_path, text):
 def test_missing_files_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"gone\.json holds no splits that can be read: it is missing or damaged"):
         read_splits(tmp_path / "gone.json")
+
+
+# Splits of a set that may grow
+
+
+def hashes_of(count, first=0):
+    return [hashlib.sha256(str(number).encode()).hexdigest() for number in range(first, first + count)]
+
+
+def test_added_images_move_no_other():
+    before = hashes_of(500)
+    labels = np.arange(500) % 5
+    first = draw_stable_splits(labels, before, RATES, seed=3)
+    after = hashes_of(400, first=10_000) + before
+    new_labels = np.concatenate([np.arange(400) % 7, labels])
+    order = np.random.default_rng(0).permutation(900)
+    second = draw_stable_splits(new_labels[order], [after[index] for index in order], RATES, seed=3)
+    place = {after[order[index]]: split for split, indices in second.items() for index in indices.tolist()}
+    for split, indices in first.items():
+        assert {place[before[index]] for index in indices.tolist()} == {split}
+
+
+def test_stable_splits_have_about_the_shares_asked_for():
+    drawn = draw_stable_splits(np.zeros(20_000, np.int64), hashes_of(20_000), RATES, seed=0)
+    assert len(drawn["test"]) == pytest.approx(4000, abs=200)
+    assert len(drawn["validation"]) == pytest.approx(2000, abs=150)
+    other = draw_stable_splits(np.zeros(20_000, np.int64), hashes_of(20_000), RATES, seed=1)
+    assert len({*drawn["test"].tolist()} & {*other["test"].tolist()}) == pytest.approx(800, abs=120)
+
+
+@settings(max_examples=60)
+@given(st.integers(3, 9), st.integers(0, 1000))
+def test_every_class_is_in_every_stable_split(size, seed):
+    hashes = hashes_of(3 * size, first=seed * 100)
+    labels = np.arange(3 * size) % 3
+    drawn = draw_stable_splits(labels, hashes, RATES, seed)
+    assert sorted(np.concatenate(list(drawn.values())).tolist()) == list(range(3 * size))
+    for indices in drawn.values():
+        assert {*labels[indices].tolist()} == {0, 1, 2}
+
+
+def test_copies_stay_together_in_stable_splits():
+    hashes = [f"{number % 30}" for number in range(90)]
+    drawn = draw_stable_splits(np.zeros(90, np.int64), hashes, RATES, seed=0)
+    contents = [{hashes[index] for index in indices.tolist()} for indices in drawn.values()]
+    assert sum(map(len, contents)) == 30
+
+
+def test_stable_splits_refuse_small_classes():
+    with pytest.raises(DataError, match=r"^Class 'bee' has 1 different image; 3 are needed, one for each of train, v"):
+        draw_stable_splits(np.array([0] * 9 + [1]), hashes_of(10), RATES, 0, ["ant", "bee"])
+
+
+def growing(images: ImageSet, classes=("ant", "bee")) -> Dataset:
+    return Dataset("small", classes, ("all",), lambda _: images, grows=True)
+
+
+def test_members_are_found_whatever_was_added_or_renamed():
+    images = image_set()
+    splits = make_splits(growing(images), 0.1, 0.2, 0)
+    more = image_set(seed=9)
+    grown = ImageSet(
+        np.concatenate([more.pixels, images.pixels[::-1]]),
+        np.concatenate([more.labels, images.labels[::-1]]) + 1,
+        tuple(f"renamed/{index}" for index in range(80)),
+    )
+    again = growing(grown, ("aardvark", "ant", "bee"))  # a class in front moves all labels
+    for split in splits.parts:
+        before, after = splits.images(growing(images), split), splits.images(again, split)
+        np.testing.assert_array_equal(after.pixels, before.pixels)
+        np.testing.assert_array_equal(after.labels, before.labels)
+
+
+def test_members_that_are_gone_are_counted_and_named():
+    images = image_set()
+    splits = make_splits(growing(images), 0.1, 0.2, 0)
+    members = splits.parts["test"].members
+    left = growing(images.take(np.array([i for i in range(40) if images.hashes[i] not in members.hashes[:5]])))
+    named = ", ".join(members.names[:3])
+    count = len(members.names)
+    with pytest.raises(
+        DataError,
+        match=rf"^small changed: 5 of the run's {count} test images are no longer there \({named} and 2 more\); bring",
+    ):
+        splits.images(left, "test")
+
+
+def test_members_with_another_label_are_named():
+    images = image_set()
+    splits = make_splits(growing(images), 0.1, 0.2, 0)
+    labels = images.labels.copy()
+    index = images.names.index(splits.parts["test"].members.names[0])
+    labels[index] = 1 - labels[index]
+    moved = growing(ImageSet(images.pixels, labels, images.names))
+    with pytest.raises(DataError, match=r"1 of the run's \d+ test images have another label \(.* is '\w+' now, was '"):
+        splits.images(moved, "test")
+
+
+def test_members_survive_their_file(tmp_path):
+    images = image_set()
+    splits = make_splits(growing(images), 0.1, 0.2, 5)
+    path = tmp_path / "splits.json"
+    path.write_text(splits.to_json(), encoding="utf-8")
+    again = read_splits(path)
+    assert again.parts["test"].members == splits.parts["test"].members
+    assert again.hashes() == splits.hashes() == {*images.hashes}
+    assert make_splits(dataset("all"), 0.1, 0.2, 0).hashes() is None
 
 
 def test_digits_are_split_by_class():

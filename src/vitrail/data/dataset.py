@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from vitrail.data.content import content_hashes
+from vitrail.data.preprocess import Preprocess, prepare_many
 from vitrail.errors import ConfigError, DataError, suggest
+
+Shape = tuple[int, int, int]  # rows, columns, channels
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one size in memory: `pixels` uint8 (N, H, W, C) with C = 1 or 3, `labels` int64 (N,), a name each."""
+    """Images of one size in memory: `pixels` uint8 (N, H, W, C) with C = 1 or 3, `labels` int64 (N,), a name each.
+
+    `originals` are the content hashes of the images at their own size, where `pixels` are at another.
+    """
 
     pixels: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
+    originals: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         assert self.pixels.dtype == np.uint8
@@ -24,14 +33,27 @@ class ImageSet:
         assert self.pixels.shape[3] in (1, 3)
         assert self.labels.dtype == np.int64
         assert len(self.pixels) == len(self.labels) == len(self.names)
+        assert self.originals is None or len(self.originals) == len(self.names)
+
+    @cached_property
+    def hashes(self) -> tuple[str, ...]:
+        """The content hash of each image, at its own size."""
+        return content_hashes(self.pixels) if self.originals is None else self.originals
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def take(self, indices: np.ndarray) -> ImageSet:
         """The images at `indices`, copied, in that order."""
-        names = tuple(self.names[index] for index in indices.tolist())
-        return ImageSet(self.pixels[indices], self.labels[indices], names)
+        chosen = indices.tolist()
+        names = tuple(self.names[index] for index in chosen)
+        originals = None if self.originals is None else tuple(self.originals[index] for index in chosen)
+        return ImageSet(self.pixels[indices], self.labels[indices], names, originals)
+
+    def resized(self, preprocess: Preprocess) -> ImageSet:
+        """The set with its images as `preprocess` makes them; itself where they are so already."""
+        pixels = prepare_many(self.pixels, preprocess)
+        return self if pixels is self.pixels else ImageSet(pixels, self.labels, self.names, self.hashes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,30 +61,59 @@ class Dataset:
     """A data set whose splits are read when asked for, and kept: the arrays are shared, not to be written to.
 
     `published` names the splits its publisher drew, of "train", "validation", "test"; it is ("all",) if there are none.
+    Images of many sizes come at a model's size from `preparer`, and `shape` says how large most of them are; without
+    a preparer they come from `reader`, all of one size. `grows` says whether images may be added from one day to the
+    next, as in a user's own folder. `broken` holds, for each split read so far, the files left out because they cannot
+    be read, name and reason; `ignored` the files passed over because they are no images.
     """
 
     name: str
     classes: tuple[str, ...]
     published: tuple[str, ...]
     reader: Callable[[str], ImageSet] = field(repr=False)
-    _kept: dict[str, ImageSet] = field(default_factory=dict, init=False, repr=False)
+    preparer: Callable[[str, Preprocess], ImageSet] | None = field(default=None, repr=False)
+    measure: Callable[[], Shape] | None = field(default=None, repr=False)
+    grows: bool = False
+    broken: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict[str, tuple[tuple[str, str], ...]])
+    ignored: tuple[str, ...] = ()
+    _kept: dict[str | tuple[str, Preprocess], ImageSet] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def training_source(self) -> str:
         """The published split that training images come from: "train", or "all" where none are published."""
         return "all" if self.published == ("all",) else "train"
 
+    @property
+    def shape(self) -> Shape:
+        """(rows, columns, channels) of the images to train on; of most of them, where they differ."""
+        if self.measure is not None:
+            return self.measure()
+        rows, columns, channels = self.read(self.training_source).pixels.shape[1:]
+        return rows, columns, channels
+
     def read(self, split: str) -> ImageSet:
-        """The images of one published split; no file of another split is opened.
+        """The images of one published split at their own size; no file of another split is opened.
 
         Raises ConfigError for a split that is not published, DataError for files that are missing or unfit.
         """
-        if split not in self.published:
-            near = suggest(split, self.published)
-            raise ConfigError(f"{self.name} has no split {split!r}.{near} It has {', '.join(self.published)}")
+        self._check(split)
         if split not in self._kept:
             self._kept[split] = self.reader(split)
         return self._kept[split]
+
+    def prepared(self, split: str, preprocess: Preprocess) -> ImageSet:
+        """The images of one published split at a model's size and channels. Raises as `read` does."""
+        self._check(split)
+        if (split, preprocess) not in self._kept:
+            self._kept[split, preprocess] = (
+                self.read(split).resized(preprocess) if self.preparer is None else self.preparer(split, preprocess)
+            )
+        return self._kept[split, preprocess]
+
+    def _check(self, split: str) -> None:
+        if split not in self.published:
+            near = suggest(split, self.published)
+            raise ConfigError(f"{self.name} has no split {split!r}.{near} It has {', '.join(self.published)}")
 
 
 def number_names(split: str, count: int) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
+NOT_SURE_FOLDER = "not_sure"  # of `predict --sort`; no class of a data set
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -84,6 +85,22 @@ def read_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
             raise
         except Exception as error:  # Pillow's decoders raise almost anything on damaged files
             raise DataError(f"{name} is not an image that can be read: {_reason(error)}") from error
+
+
+def read_shape(path: str | Path) -> tuple[int, int, int]:
+    """(rows, columns, channels) of the upright image that `read_image` gives for a file, from its header alone.
+
+    Raises DataError if the header cannot be read; the rest of the file may be damaged still.
+    """
+    with _silence_pillow():
+        try:
+            with Image.open(path) as image:
+                rows, columns = image.height, image.width
+                turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+                grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+        except Exception as error:
+            raise DataError(f"{path} is not an image that can be read: {_reason(error)}") from error
+    return (columns, rows, 1 if grey else 3) if turned else (rows, columns, 1 if grey else 3)
 
 
 def list_images(paths: Sequence[str | Path]) -> list[Path]:

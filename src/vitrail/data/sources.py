@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 
 from vitrail.data.dataset import Dataset, ImageSet
+from vitrail.data.files import files_dataset
+from vitrail.data.folders import list_class_folders
 from vitrail.data.idx import holds_idx, open_idx
+from vitrail.data.joined import join_datasets
 from vitrail.data.named import NAMED
 from vitrail.data.parquet import find_parquet_splits, open_parquet
 from vitrail.errors import ConfigError, DataError, suggest
@@ -14,23 +17,31 @@ from vitrail.errors import ConfigError, DataError, suggest
 __all__ = ["Dataset", "ImageSet", "open_dataset"]
 
 _ACCEPTED = (
-    "the four IDX files of MNIST, or Parquet files named train-*, validation-*, test-* as on the Hugging Face hub"
+    "a folder of images for each class, the four IDX files of MNIST, or Parquet files named train-*, validation-*, "
+    "test-* as on the Hugging Face hub"
 )
 
 
-def open_dataset(data: str | Path) -> Dataset:
-    """The data set that `data` names: a name in NAMED, a folder of IDX or Parquet files, or one .parquet file.
+def open_dataset(*data: str | Path, num_workers: int | None = None) -> Dataset:
+    """The data set that `data` name, several joined to one; `num_workers` threads read image files.
+
+    Each is a name in NAMED, a folder of class folders or of IDX or Parquet files, or one .parquet file.
 
     A name is looked for in the folder of that name in $VITRAIL_DATA; `digits` needs no files. A name wins over a folder
     of the same name in the current directory: `mnist` is the named set, `./mnist` the folder. A data set opened from a
     path is called after its folder or file. To learn the classes, training labels may be read; no test file is opened.
     Raises ConfigError for an unknown name, a missing path or an empty folder, DataError for files that cannot be used.
     """
+    opened = [_open(source, num_workers) for source in data]
+    return opened[0] if len(opened) == 1 else join_datasets(opened)
+
+
+def _open(data: str | Path, num_workers: int | None) -> Dataset:
     if isinstance(data, str) and data in NAMED:
-        return _open_named(data)
+        return _open_named(data, num_workers)
     path = Path(data)
     if str(data) and os.path.isdir(path):
-        return _open_folder(path, path.resolve().name)
+        return _open_folder(path, path.resolve().name, num_workers=num_workers)
     if os.path.isfile(path):
         if path.suffix.lower() != ".parquet":
             raise DataError(f"{data} is not a .parquet file; a data set is one, or a folder with {_ACCEPTED}")
@@ -45,7 +56,7 @@ def open_dataset(data: str | Path) -> Dataset:
     raise ConfigError(f"No data set named {str(data)!r}.{near} Names are {', '.join(NAMED)}; a path works as well")
 
 
-def _open_named(name: str) -> Dataset:
+def _open_named(name: str, num_workers: int | None) -> Dataset:
     named = NAMED[name]
     if named.read is not None:
         read = named.read
@@ -60,15 +71,15 @@ def _open_named(name: str) -> Dataset:
     folder = Path(root, name)
     if not folder.is_dir():
         raise ConfigError(f"{folder} does not exist; set VITRAIL_DATA to the folder that holds {name}/{local}")
-    return _open_folder(folder, name, named.classes)
+    return _open_folder(folder, name, named.classes, num_workers)
 
 
-def _open_folder(folder: Path, name: str, classes: tuple[str, ...] = ()) -> Dataset:
+def _open_folder(folder: Path, name: str, classes: tuple[str, ...] = (), num_workers: int | None = None) -> Dataset:
     if holds_idx(folder):
         return open_idx(folder, name, classes)
     splits = find_parquet_splits(folder)
     if splits:
         return open_parquet(splits, name, classes)
-    if not any(folder.iterdir()):
-        raise ConfigError(f"{folder} is empty; a data set's folder holds {_ACCEPTED}")
-    raise DataError(f"{folder} holds no data set that can be read; a data set's folder holds {_ACCEPTED}")
+    return files_dataset(
+        folder, name, list_class_folders(folder, f"a data set's folder holds {_ACCEPTED}"), num_workers
+    )

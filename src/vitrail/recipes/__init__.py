@@ -29,7 +29,7 @@ def recipe_function(name: str) -> Callable[[], RunConfig]:
     return getattr(import_module(RECIPES[name]), name)
 
 
-def recipe_for(dataset: str, image_size: tuple[int, int]) -> str:
+def recipe_for(dataset: str, image_size: tuple[int, int], channels: int = 1) -> str:
     """The recipe of a data set where none is named: its own, else the one made for images of about that size."""
     if dataset in RECIPES:
         return dataset

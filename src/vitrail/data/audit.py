@@ -1,0 +1,138 @@
+"""A short audit of a data set: counts by class, broken files, exact duplicates, duplicates between splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vitrail.data.dataset import Dataset
+from vitrail.data.preprocess import Preprocess
+from vitrail.errors import DataError, some
+
+NUM_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found in a data set. Names are those of its images; every tuple is in the order of the files.
+
+    `counts` are images by split and class; `broken` the files left out, with reasons, by split. `duplicates` are groups
+    of images of equal pixels within one split, `conflicts` those groups that stand in several classes, and `shared`
+    pairs of split and name that are in a split and, with equal pixels, in a later one of train, validation, test.
+    """
+
+    dataset: str
+    classes: tuple[str, ...]
+    counts: Mapping[str, tuple[int, ...]]
+    broken: Mapping[str, tuple[tuple[str, str], ...]]
+    ignored: tuple[str, ...]
+    duplicates: Mapping[str, tuple[tuple[str, ...], ...]]
+    conflicts: Mapping[str, tuple[tuple[str, ...], ...]]
+    shared: Mapping[str, tuple[tuple[str, str], ...]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The audit as JSON has it."""
+        counts = {split: dict(zip(self.classes, numbers, strict=True)) for split, numbers in self.counts.items()}
+        broken = {
+            split: [{"image": name, "reason": why} for name, why in files] for split, files in self.broken.items()
+        }
+        shared = {
+            pair: [{"image": image, "copy": copy} for image, copy in images] for pair, images in self.shared.items()
+        }
+        return {
+            "dataset": self.dataset,
+            "classes": list(self.classes),
+            "counts": counts,
+            "broken": broken,
+            "ignored": list(self.ignored),
+            "duplicates": {split: [list(group) for group in groups] for split, groups in self.duplicates.items()},
+            "conflicts": {split: [list(group) for group in groups] for split, groups in self.conflicts.items()},
+            "shared": shared,
+        }
+
+    def sentences(self) -> list[str]:
+        """What a user should know before training, most important first; counts, then what is wrong."""
+        found = [self._count_sentence()]
+        for split, files in self.broken.items():
+            if files:
+                reasons = some([reason for _, reason in files], NUM_NAMED)
+                found.append(f"Left out of {split}: {_count(len(files), 'broken file')}: {reasons}")
+        if self.ignored:
+            are = "are no images" if len(self.ignored) > 1 else "is no image"
+            found.append(f"Passed over: {_count(len(self.ignored), 'file')} that {are}: {some(self.ignored)}")
+        for pair, images in self.shared.items():
+            first, second = pair.split("/")
+            named = some([f"{image} = {copy}" for image, copy in images])
+            found.append(f"In {first} as well as in {second}: {_count(len(images), 'image')} ({named})")
+        for split, groups in self.duplicates.items():
+            if groups:
+                copies = sum(map(len, groups)) - len(groups)
+                named = some([" = ".join(group[:NUM_NAMED]) for group in groups])
+                found.append(f"Exact copies within {split}: {copies:,} ({named})")
+        for split, groups in self.conflicts.items():
+            if groups:
+                named = some([" = ".join(group[:NUM_NAMED]) for group in groups])
+                found.append(f"Equal pixels under different labels in {split}: {len(groups):,} ({named})")
+        return found
+
+    def _count_sentence(self) -> str:
+        splits = ", ".join(f"{sum(numbers):,} {split}" for split, numbers in self.counts.items() if split != "all")
+        splits = splits or f"{sum(self.counts['all']):,}"
+        numbers = next(iter(self.counts.values()))
+        least, most = int(np.argmin(numbers)), int(np.argmax(numbers))
+        within = f"{numbers[least]:,} {self.classes[least]} to {numbers[most]:,} {self.classes[most]}"
+        return f"{self.dataset}: {splits} images of {len(self.classes)} classes ({within})"
+
+
+def audit_dataset(dataset: Dataset, preprocess: Preprocess) -> Audit:
+    """Read every split of `dataset`, at a model's size, and look for what is wrong with it. Raises as reading does."""
+    order = [split for split in ("all", "train", "validation", "test") if split in dataset.published]
+    images = {split: dataset.prepared(split, preprocess) for split in order}
+    counts = {
+        split: tuple(np.bincount(found.labels, minlength=len(dataset.classes)).tolist())
+        for split, found in images.items()
+    }
+    duplicates: dict[str, tuple[tuple[str, ...], ...]] = {}
+    conflicts: dict[str, tuple[tuple[str, ...], ...]] = {}
+    places: dict[str, dict[str, list[int]]] = {}
+    for split, found in images.items():
+        groups: dict[str, list[int]] = {}
+        for index, content in enumerate(found.hashes):
+            groups.setdefault(content, []).append(index)
+        places[split] = groups
+        copies = [group for group in groups.values() if len(group) > 1]
+        named = {id(group): tuple(found.names[index] for index in group) for group in copies}
+        duplicates[split] = tuple(named[id(group)] for group in copies)
+        conflicts[split] = tuple(named[id(group)] for group in copies if len({*found.labels[group].tolist()}) > 1)
+    shared: dict[str, tuple[tuple[str, str], ...]] = {}
+    for place, first in enumerate(order):
+        for second in order[place + 1 :]:
+            both = [content for content in places[first] if content in places[second]]
+            if both:
+                shared[f"{first}/{second}"] = tuple(
+                    (images[first].names[places[first][content][0]], images[second].names[places[second][content][0]])
+                    for content in both
+                )
+    broken = {split: dataset.broken.get(split, ()) for split in order}
+    return Audit(dataset.name, dataset.classes, counts, broken, dataset.ignored, duplicates, conflicts, shared)
+
+
+def check_broken(audit: Audit, max_broken_rate: float) -> None:
+    """Raise DataError if more than that part of a split's files is broken, with the setting that allows it."""
+    for split, files in audit.broken.items():
+        total = sum(audit.counts[split]) + len(files)
+        rate = len(files) / total
+        if rate > max_broken_rate:
+            allowed = next(value for value in (0.02, 0.05, 0.1, 0.2, 0.5, 0.99) if value >= rate or value == 0.99)
+            raise DataError(
+                f"{len(files):,} of the {total:,} images of {split} in {audit.dataset} cannot be read "
+                f"({some([reason for _, reason in files], NUM_NAMED)}); mend or remove them, or leave them out with "
+                f"--set data.max_broken_rate={allowed}"
+            )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"

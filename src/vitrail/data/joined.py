@@ -1,0 +1,87 @@
+"""Several data sets as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from vitrail.data.dataset import Dataset, ImageSet, Shape
+from vitrail.data.preprocess import Preprocess
+from vitrail.errors import DataError, some
+
+
+def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
+    """One data set of all images; equal class names are one class, and splits of one name one split.
+
+    Where some have published splits, those without go into training. Names begin with that of their data set.
+    Raises DataError where that leaves test or validation images of a class without training images.
+    """
+    name = "+".join(dataset.name for dataset in datasets)
+    named = _numbered([dataset.name for dataset in datasets])
+    classes = tuple(sorted({label for dataset in datasets for label in dataset.classes}))
+    places = {label: place for place, label in enumerate(classes)}
+    if all(dataset.classes == datasets[0].classes for dataset in datasets):
+        classes, places = datasets[0].classes, {label: place for place, label in enumerate(datasets[0].classes)}
+    drawn = {split for dataset in datasets for split in dataset.published} - {"all"}
+    broken: dict[str, tuple[tuple[str, str], ...]] = {}
+
+    def source_of(dataset: Dataset, split: str) -> str | None:
+        source = "all" if dataset.published == ("all",) and split == "train" else split
+        return source if source in dataset.published else None
+
+    def prepared(split: str, preprocess: Preprocess) -> ImageSet:
+        parts: list[ImageSet] = []
+        left_out: list[tuple[str, str]] = []
+        for dataset, prefix in zip(datasets, named, strict=True):
+            source = source_of(dataset, split)
+            if source is None:
+                continue
+            images = dataset.prepared(source, preprocess)
+            own = np.array([places[label] for label in dataset.classes], np.int64)
+            names = tuple(f"{prefix}/{image}" for image in images.names)
+            parts.append(ImageSet(images.pixels, own[images.labels], names, images.hashes))
+            left_out += [(f"{prefix}/{image}", reason) for image, reason in dataset.broken.get(source, ())]
+        broken[split] = tuple(left_out)
+        return concatenated(parts)
+
+    @cache
+    def measure() -> Shape:
+        shapes = [dataset.shape for dataset in datasets if source_of(dataset, "train" if drawn else "all")]
+        if not shapes:
+            raise DataError(f"{name} has no images to train on, only {some(sorted(drawn))}")
+        rows, columns, channels = (max(side) for side in zip(*shapes, strict=True))
+        return rows, columns, channels
+
+    def read(split: str) -> ImageSet:
+        rows, columns, channels = measure()
+        return prepared(split, Preprocess(image_size=(rows, columns), channels=channels, fit="pad"))
+
+    published = tuple(split for split in ("train", "validation", "test") if split in drawn) or ("all",)
+    if drawn and "train" not in published and any(dataset.published == ("all",) for dataset in datasets):
+        published = ("train", *published)
+    ignored = tuple(
+        f"{prefix}/{file}" for dataset, prefix in zip(datasets, named, strict=True) for file in dataset.ignored
+    )
+    return Dataset(name, classes, published, read, prepared, measure, grows=True, broken=broken, ignored=ignored)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names, with -2, -3 ... after those that come again, so that no two images share one."""
+    seen: dict[str, int] = {}
+    numbered: list[str] = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        numbered.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return numbered
+
+
+def concatenated(parts: Sequence[ImageSet]) -> ImageSet:
+    """The images of all sets, which have one size, in one set."""
+    return ImageSet(
+        np.concatenate([part.pixels for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        tuple(name for part in parts for name in part.names),
+        tuple(content for part in parts for content in part.hashes),
+    )

@@ -28,8 +28,8 @@ def test_equal_pixels_are_found_whatever_the_file(tmp_path, write_tree, write_ph
     assert found.duplicates == {"all": (("ant/000.png", "bee/copy.png"), ("ant/001.png", "ant/copy.bmp"))}
     assert found.conflicts == {"all": (("ant/000.png", "bee/copy.png"),)}
     assert found.sentences()[1:] == [
-        "Exact copies within all: 2 (ant/000.png = bee/copy.png, ant/001.png = ant/copy.bmp)",
-        "Equal pixels under different labels in all: 1 (ant/000.png = bee/copy.png)",
+        "Exact copies: 2 (ant/000.png = bee/copy.png, ant/001.png = ant/copy.bmp)",
+        "Equal pixels under different labels: 1 (ant/000.png = bee/copy.png)",
     ]
 
 
@@ -47,7 +47,7 @@ def test_broken_and_other_files_are_named(tmp_path, write_tree):
     (root / "notes.txt").write_text("x", encoding="utf-8")
     found = audit(root)
     assert found.sentences()[1:] == [
-        "Left out of all: 1 broken file: ant/empty.png is not an image that can be read: it is empty",
+        "Left out: 1 broken file: ant/empty.png is not an image that can be read: it is empty",
         "Passed over: 1 file that is no image: notes.txt",
     ]
     told = json.loads(json.dumps(found.to_dict()))

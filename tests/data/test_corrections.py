@@ -64,6 +64,23 @@ def test_longer_paths_and_backslashes_are_understood(correct, photos):
     assert "bee/001.png" not in images
 
 
+def test_the_end_of_a_path_is_enough_where_it_is_the_only_one(correct, photos, write_photo):
+    write_photo(photos / "wasp" / "nest" / "sting.png", seed=60)
+    _, images = correct("sting.png,relabel,bee\n")
+    assert images["wasp/nest/sting.png"] == "bee"
+    with pytest.raises(
+        ConfigError,
+        match=r"^'000\.png' is the end of 3 images' paths \(ant/000\.png, bee/000\.png, wasp/000\.png\); wri",
+    ):
+        correct("000.png,drop,\n")
+
+
+def test_a_broken_file_may_be_dropped(correct, photos):
+    (photos / "ant" / "broken.png").write_bytes(b"")
+    _, images = correct("ant/broken.png,drop,\n")
+    assert len(images) == 8
+
+
 def test_labels_mean_the_new_names(correct):
     _, images = correct("wasp,rename,hornet\nant/000.png,relabel,hornet\n")
     assert images["ant/000.png"] == "hornet"

@@ -59,7 +59,7 @@ class Audit:
         for split, files in self.broken.items():
             if files:
                 reasons = some([reason for _, reason in files], NUM_NAMED)
-                found.append(f"Left out of {split}: {_count(len(files), 'broken file')}: {reasons}")
+                found.append(f"Left out{_of(split)}: {_count(len(files), 'broken file')}: {reasons}")
         if self.ignored:
             are = "are no images" if len(self.ignored) > 1 else "is no image"
             found.append(f"Passed over: {_count(len(self.ignored), 'file')} that {are}: {some(self.ignored)}")
@@ -71,11 +71,11 @@ class Audit:
             if groups:
                 copies = sum(map(len, groups)) - len(groups)
                 named = some([" = ".join(group[:NUM_NAMED]) for group in groups])
-                found.append(f"Exact copies within {split}: {copies:,} ({named})")
+                found.append(f"Exact copies{_of(split)}: {copies:,} ({named})")
         for split, groups in self.conflicts.items():
             if groups:
                 named = some([" = ".join(group[:NUM_NAMED]) for group in groups])
-                found.append(f"Equal pixels under different labels in {split}: {len(groups):,} ({named})")
+                found.append(f"Equal pixels under different labels{_of(split)}: {len(groups):,} ({named})")
         return found
 
     def _count_sentence(self) -> str:
@@ -132,6 +132,10 @@ def check_broken(audit: Audit, max_broken_rate: float) -> None:
                 f"({some([reason for _, reason in files], NUM_NAMED)}); mend or remove them, or leave them out with "
                 f"--set data.max_broken_rate={allowed}"
             )
+
+
+def _of(split: str) -> str:
+    return "" if split == "all" else f" of {split}"
 
 
 def _count(number: int, noun: str) -> str:

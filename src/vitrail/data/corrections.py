@@ -140,6 +140,8 @@ def check_corrections(dataset: Dataset, corrections: Corrections, preprocess: Pr
     unknown = set(_image_actions(corrections))
     for split in dataset.published:
         unknown -= {*find_images(dataset.prepared(split, preprocess), [*unknown])}
+        broken = [name for name, _ in dataset.broken.get(split, ())]  # may be dropped, too
+        unknown -= {what for what in unknown if _by_path(what, {name: 0 for name in broken})}
     if unknown:
         listed = [f"{line.what!r} in line {line.line}" for line in corrections.lines if line.what in unknown]
         raise ConfigError(
@@ -151,9 +153,12 @@ def check_corrections(dataset: Dataset, corrections: Corrections, preprocess: Pr
 def find_images(images: ImageSet, wanted: Sequence[str]) -> dict[str, list[int]]:
     """For each of `wanted` that names images, by path or hash, which they are. A path may begin above the folder.
 
-    Raises ConfigError for a path's end or the beginning of a hash that several different images share.
+    Raises ConfigError for the end of a path or the beginning of a hash that several different images share.
     """
     by_name = {name: index for index, name in enumerate(images.names)}
+    by_end: dict[str, list[str]] = {}
+    for name in images.names:
+        by_end.setdefault(name.rpartition("/")[2], []).append(name)
     by_hash: dict[str, list[int]] = {}
     for index, content in enumerate(images.hashes):
         by_hash.setdefault(content, []).append(index)
@@ -165,6 +170,8 @@ def find_images(images: ImageSet, wanted: Sequence[str]) -> dict[str, list[int]]
             if len(contents) > 1:
                 raise ConfigError(f"{what!r} is the beginning of {len(contents)} images' hashes; give more digits")
             places = by_hash[contents[0]] if contents else None
+        if places is None:
+            places = _by_end(what, by_end, by_name)
         if places is not None:
             found[what] = places
     return found
@@ -178,6 +185,15 @@ def _by_path(what: str, by_name: Mapping[str, int]) -> list[int] | None:
         if index is not None:
             return [index]
     return None
+
+
+def _by_end(what: str, by_end: Mapping[str, list[str]], by_name: Mapping[str, int]) -> list[int] | None:
+    """The image whose name ends with the path. Raises ConfigError if there are several."""
+    end = what.replace("\\", "/").removeprefix("./")
+    names = [name for name in by_end.get(end.rpartition("/")[2], []) if name.endswith("/" + end)]
+    if len(names) > 1:
+        raise ConfigError(f"{what!r} is the end of {len(names)} images' paths ({some(names)}); write more of the path")
+    return [by_name[names[0]]] if names else None
 
 
 def _image_actions(corrections: Corrections) -> dict[str, Correction]:

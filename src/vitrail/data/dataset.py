@@ -61,6 +61,7 @@ class Dataset:
     """A data set whose splits are read when asked for, and kept: the arrays are shared, not to be written to.
 
     `published` names the splits its publisher drew, of "train", "validation", "test"; it is ("all",) if there are none.
+    `draws_test` says whether a test split is drawn where none is published.
     Images of many sizes come at a model's size from `preparer`, and `shape` says how large most of them are; without
     a preparer they come from `reader`, all of one size. `grows` says whether images may be added from one day to the
     next, as in a user's own folder. `broken` holds, for each split read so far, the files left out because they cannot
@@ -74,6 +75,7 @@ class Dataset:
     preparer: Callable[[str, Preprocess], ImageSet] | None = field(default=None, repr=False)
     measure: Callable[[], Shape] | None = field(default=None, repr=False)
     grows: bool = False
+    draws_test: bool = True
     broken: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict[str, tuple[tuple[str, str], ...]])
     ignored: tuple[str, ...] = ()
     _kept: dict[str | tuple[str, Preprocess], ImageSet] = field(default_factory=dict, init=False, repr=False)

@@ -67,7 +67,15 @@ def files_dataset(root: Path, name: str, listing: Listing, num_workers: int | No
         return prepared(split, Preprocess(image_size=(rows, columns), channels=channels, fit="pad"))
 
     return Dataset(
-        name, listing.classes, tuple(listing.splits), read, prepared, measure, True, broken, ignored=listing.ignored
+        name,
+        listing.classes,
+        tuple(listing.splits),
+        read,
+        prepared,
+        measure,
+        grows=True,
+        broken=broken,
+        ignored=listing.ignored,
     )
 
 

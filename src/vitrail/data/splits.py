@@ -180,6 +180,8 @@ def make_splits(
 
     images = read(source)
     wanted = {"validation": validation_rate, "test": test_rate}
+    if not dataset.draws_test and "test" not in dataset.published:
+        del wanted["test"]
     rates = {name: rate for name, rate in wanted.items() if name not in dataset.published}
     parts = {name: Part(name) for name in ("train", *wanted)}
     published = {name: read(name) for name in reversed(wanted) if dataset.grows and name in dataset.published}

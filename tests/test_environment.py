@@ -5,6 +5,7 @@ import platform
 import shutil
 import socket
 import subprocess
+import types
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,10 @@ def test_it_tells_versions_and_hardware_ready_for_json():
     facts = json.loads(json.dumps(describe_environment("cpu")))
     assert facts["python"] == platform.python_version()
     assert facts["packages"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
-    assert all(facts["packages"][name] for name in ("vitrail", "torchvision", "numpy", "scikit-learn"))
+    assert all(facts["packages"][name] for name in environment.PACKAGES)
     assert facts["cpus"] == os.cpu_count()
+    assert 1 <= facts["usable_cpus"] <= facts["cpus"]
+    assert facts["memory_bytes"] is None or facts["memory_bytes"] > 2**28
     assert facts["torch_threads"] == torch.get_num_threads()
     assert facts["device"] == "cpu"
     assert facts["processor"]
@@ -45,8 +48,11 @@ def test_it_tells_versions_and_hardware_ready_for_json():
 
 def test_it_names_the_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Graphics {device}")
+    memory = types.SimpleNamespace(total_memory=8 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
     facts = describe_environment("cuda:1")
     assert facts["gpu"] == "Graphics cuda:1"
+    assert facts["gpu_memory_bytes"] == 8 * 2**30
     assert facts["cuda"] == torch.version.cuda
 
 
@@ -91,3 +97,18 @@ def test_a_processor_without_name_is_told_by_its_kind(monkeypatch):
     monkeypatch.setattr(platform, "processor", lambda: "")
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     assert environment._processor() == "riscv64"
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
+    assert environment._usable_cpus() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS and Windows
+    assert environment._usable_cpus() == os.cpu_count()
+
+
+def test_memory_is_what_the_system_tells(monkeypatch):
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}
+    monkeypatch.setattr(os, "sysconf", lambda name: pages[name], raising=False)
+    assert environment._memory_bytes() == 4_096_000
+    monkeypatch.delattr(os, "sysconf")  # as on Windows
+    assert environment._memory_bytes() is None

@@ -119,7 +119,7 @@ def test_an_empty_folder_can_become_a_run():
 
 def test_the_config_is_written_last(monkeypatch):
     written = []
-    monkeypatch.setattr("vitrail.runs.write_atomically", lambda path, content: written.append(path.name))
+    monkeypatch.setattr("vitrail.checkpoint.write_atomically", lambda path, content: written.append(path.name))
     RunDirectory("run").create("{}", "{}")
     assert written[-1] == "config.json"  # a run exists from then on
 
@@ -161,6 +161,25 @@ def test_a_damaged_config_is_named():
     run.config_path.write_bytes(b"\xff")
     with pytest.raises(CheckpointError, match=r"^run.config\.json could not be read: "):
         run.config()
+
+
+def test_a_run_is_in_training_while_its_lock_is_held():
+    run = make("run", 0)
+    assert not run.in_training()
+    assert not (run.path / ".lock").exists()  # to ask is not to touch
+    with run.locked():
+        assert run.in_training()
+        assert run.in_training()
+    assert not run.in_training()
+    with run.locked():  # the question has let go of it
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_lock_that_cannot_be_opened_is_held_by_nobody():
+    run = make("run", 0)
+    (run.path / ".lock").touch(mode=0o000)
+    assert not run.in_training()
 
 
 # Numbers
@@ -265,6 +284,27 @@ def test_a_run_is_found_by_its_directory(tmp_path):
     make("somewhere/a run", 0)
     assert find_run("somewhere/a run").config() == CONFIG
     assert find_run(tmp_path / "somewhere" / "a run").exists()
+
+
+def test_a_run_is_found_by_its_name_below_runs():
+    make("runs/a run", 0)
+    assert find_run("a run").path == Path("runs", "a run")
+    Path("a run").mkdir()  # such as the photos that it was trained on
+    assert find_run("a run").path == Path("runs", "a run")
+    make("a run", 0)
+    assert find_run("a run").path == Path("a run")
+    make("runs/nested/a run", 0)
+    with pytest.raises(ConfigError, match=r"^No run at nested/a run\. "):
+        find_run("nested/a run")
+    Path("config.json").write_text("{}")  # which runs/.. would be
+    with pytest.raises(ConfigError, match=r"^\.\. is not a run: "):
+        find_run("..")
+
+
+def test_a_name_is_suggested_for_a_name_and_a_path_for_a_path():
+    make("runs/digits-digits-1", 0)
+    with pytest.raises(ConfigError, match=r"^No run at digits-digits-l\. Did you mean 'digits-digits-1'\? "):
+        find_run("digits-digits-l")
 
 
 def test_what_is_no_run_is_refused_with_the_nearest():

@@ -10,7 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("vitrail", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "safetensors")
+PACKAGES = (
+    *("vitrail", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "pyarrow"),
+    *("safetensors", "pydantic"),
+)
 
 
 def describe_environment(device: str) -> dict[str, Any]:
@@ -23,12 +26,15 @@ def describe_environment(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
+        "usable_cpus": _usable_cpus(),
+        "memory_bytes": _memory_bytes(),
         "torch_threads": torch.get_num_threads(),
         "device": device,
         "git": _git_state(Path(__file__).parent),
     }
     if device.startswith("cuda"):
         facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["gpu_memory_bytes"] = torch.cuda.get_device_properties(device).total_memory
         facts["cuda"] = torch.version.cuda
     return facts
 
@@ -49,6 +55,20 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _usable_cpus() -> int | None:
+    """The cores that this process may use, such as those that taskset or a batch system left it."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count()
+
+
+def _memory_bytes() -> int | None:
+    """The machine's memory, or None where the system does not tell, as on Windows."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _git_state(folder: Path) -> dict[str, Any] | None:

@@ -9,11 +9,12 @@ import re
 import shlex
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vitrail.checkpoint import write_atomically
-from vitrail.config import RunConfig, config_from_json
 from vitrail.errors import CheckpointError, ConfigError, suggest
+
+if TYPE_CHECKING:  # torch hangs on it and on checkpoint, and `vitrail runs` must not wait two seconds for that
+    from vitrail.config import RunConfig
 
 RUNS = Path("runs")
 
@@ -87,6 +88,8 @@ class RunDirectory:
 
     def config(self) -> RunConfig:
         """The run's config. Raises ConfigError if it is damaged, CheckpointError if it cannot be read."""
+        from vitrail.config import config_from_json
+
         try:
             return config_from_json(self.config_path.read_text(encoding="utf-8"), str(self.config_path))
         except (OSError, UnicodeDecodeError) as error:
@@ -114,6 +117,24 @@ class RunDirectory:
                 f"{self.path} is being trained by another process; wait for it, or stop it first"
             ) from None
 
+    def in_training(self) -> bool:
+        """Whether a process trains this run now; where its lock cannot be opened, as on a read-only disk, it does not.
+
+        A run that has never been locked is not touched. The lock is held for some microseconds if it is free.
+        """
+        path = self.path / ".lock"
+        if not path.is_file():
+            return False
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
     def check_unused(self) -> None:
         """Raise ConfigError unless a new run can be made here: nothing is in the way."""
         if self.path.is_file():
@@ -128,6 +149,8 @@ class RunDirectory:
 
         Raises ConfigError if the folder is in use, CheckpointError if it cannot be made or written to.
         """
+        from vitrail.checkpoint import write_atomically
+
         self.check_unused()
         try:
             for folder in (self.path, self.checkpoints_path, self.figures_path, self.predictions_path):
@@ -174,9 +197,10 @@ def all_runs() -> list[RunDirectory]:
 
 
 def find_run(name: str | Path) -> RunDirectory:
-    """The run called `name`: a directory, or "last" for the newest finished run below runs/.
+    """The run called `name`: a directory, a bare name below runs/, or "last" for the newest finished run there.
 
-    Raises ConfigError if there is none, naming the nearest.
+    A directory here wins over one of the same name below runs/. Raises ConfigError if there is none, naming the
+    nearest.
     """
     if str(name) == "last":
         finished = [run for run in all_runs() if run.result() is not None]
@@ -186,9 +210,12 @@ def find_run(name: str | Path) -> RunDirectory:
     run = RunDirectory(name)
     if run.exists():
         return run
+    bare = run.path.name == str(name) != ".."
+    if bare and (below := RunDirectory(RUNS / name)).exists():
+        return below
     if run.path.is_dir():
         raise ConfigError(f"{name} is not a run: it holds no config.json; `vitrail train` makes runs below runs/")
-    near = suggest(str(name), [str(known.path) for known in all_runs()])
+    near = suggest(str(name), [known.path.name if bare else str(known.path) for known in all_runs()])
     raise ConfigError(f"No run at {name}.{near} Give a run's directory, or `last` for the newest finished one")
 
 

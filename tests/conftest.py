@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+from PIL import Image
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 # Each changes what rich, typer or click print; typer reads GITHUB_ACTIONS to force colours.
@@ -104,6 +105,35 @@ def write_idx() -> Callable[..., Path]:
                 header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
                 (folder / f"{split}-{kind}-ubyte").write_bytes(header + array.tobytes())
         return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_photo() -> Callable[..., Path]:
+    """`write_photo(path, seed)`: a small photograph of noise, equal for equal seeds, in the format of its suffix."""
+
+    def write(path: Path, seed: int = 0, size: tuple[int, int] = (12, 16), mode: str = "RGB") -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape = size if mode == "L" else (*size, 3)
+        pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_tree(write_photo: Callable[..., Path]) -> Callable[..., Path]:
+    """`write_tree(root, {"ant": 5, "bee": 6})`: that many different images in each folder; seeds count up."""
+
+    def write(root: Path, counts: Mapping[str, int], suffix: str = ".png", first: int = 0) -> Path:
+        seed = first
+        for folder, count in counts.items():
+            for number in range(count):
+                write_photo(root / folder / f"{number:03d}{suffix}", seed)
+                seed += 1
+        return root
 
     return write
 

@@ -65,7 +65,7 @@ def test_more_broken_files_than_allowed_stop(tmp_path, write_tree):
     check_broken(found, 1 / 60)
     with pytest.raises(
         DataError,
-        match=r"^1 of the 60 images of all in photos cannot be read \(bee/empty\.png .* it is empty\); mend or remove "
+        match=r"^1 of the 60 images of photos cannot be read \(bee/empty\.png .* it is empty\); mend or remove "
         r"them, or leave them out with --set data\.max_broken_rate=0\.02$",
     ):
         check_broken(found, 0.01)

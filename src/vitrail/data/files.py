@@ -59,8 +59,8 @@ def files_dataset(root: Path, name: str, listing: Listing, num_workers: int | No
 
     @cache
     def measure() -> Shape:
-        images = [image for split in ("train", "all") for image, _ in listing.splits.get(split, ())]
-        return measure_files([root / image for image in images])
+        source = "train" if "train" in listing.splits else next(iter(listing.splits))
+        return measure_files([root / image for image, _ in listing.splits[source]])
 
     def read(split: str) -> ImageSet:
         rows, columns, channels = measure()

@@ -128,7 +128,8 @@ def test_other_corrections_do_not_go_on_with_a_run(vitrail, photos, interrupted)
     with interrupted(signal.SIGTERM):
         vitrail("train", photos, *FAST, "--corrections", "fix.csv", "--out", "run")
     Path("other.csv").write_text("ant/001.jpg,drop,\n", encoding="utf-8")
-    assert "has other settings (data.corrections" in vitrail("train", "--resume", "--out", "run", "--corrections", "other.csv").error
+    done = vitrail("train", "--resume", "--out", "run", "--corrections", "other.csv")
+    assert "has other settings (data.corrections" in done.error
     assert vitrail("train", "--resume", "--out", "run", "--corrections", "fix.csv").code == 0
 
 

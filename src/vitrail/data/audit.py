@@ -127,8 +127,9 @@ def check_broken(audit: Audit, max_broken_rate: float) -> None:
         rate = len(files) / total
         if rate > max_broken_rate:
             allowed = next(value for value in (0.02, 0.05, 0.1, 0.2, 0.5, 0.99) if value >= rate or value == 0.99)
+            joint = "of" if split == "all" else "in"
             raise DataError(
-                f"{len(files):,} of the {total:,} images{_of(split)} {'in' if split != 'all' else 'of'} {audit.dataset} cannot be read "
+                f"{len(files):,} of the {total:,} images{_of(split)} {joint} {audit.dataset} cannot be read "
                 f"({some([reason for _, reason in files], NUM_NAMED)}); mend or remove them, or leave them out with "
                 f"--set data.max_broken_rate={allowed}"
             )

@@ -141,7 +141,7 @@ def check_corrections(dataset: Dataset, corrections: Corrections, preprocess: Pr
     for split in dataset.published:
         unknown -= {*find_images(dataset.prepared(split, preprocess), [*unknown])}
         broken = [name for name, _ in dataset.broken.get(split, ())]  # may be dropped, too
-        unknown -= {what for what in unknown if _by_path(what, {name: 0 for name in broken})}
+        unknown -= {what for what in unknown if _by_path(what, dict.fromkeys(broken, 0))}
     if unknown:
         listed = [f"{line.what!r} in line {line.line}" for line in corrections.lines if line.what in unknown]
         raise ConfigError(

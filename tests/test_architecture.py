@@ -29,7 +29,7 @@ LAYERS = (
     ("training", "interpretation"),
     ("classifier",),
     ("labelling",),
-    ("preparation",),
+    ("preparation", "history"),
     ("comparison", "searching", "exporting", "planning"),
     ("reporting",),
     ("session",),
@@ -42,6 +42,7 @@ UNLAYERED = ("__init__.py", "__main__.py")  # the package itself hands on names 
 VERBS = frozenset(
     {"train", "evaluate", "predict", "explain", "inspect", "report", "compare", "audit", "pretrain", "tune", "export"}
     | {"serve", "push", "shard", "plan", "embed", "load", "create_model"}
+    | {"list_runs", "difference"}
 )
 VERB_ALLOWED = frozenset({"data/audit.py"})  # the noun; vitrail.data has no verb of that name to overwrite
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitrail.api import Run, create_model, evaluate, load, predict, train
+    from vitrail.api import Run, create_model, difference, evaluate, list_runs, load, predict, train
     from vitrail.classifier import Classifier
     from vitrail.config import RunConfig
     from vitrail.errors import (
@@ -40,7 +40,9 @@ _MODULES = {
     "TrainingError": "vitrail.errors",
     "VitrailError": "vitrail.errors",
     "create_model": "vitrail.api",
+    "difference": "vitrail.api",
     "evaluate": "vitrail.api",
+    "list_runs": "vitrail.api",
     "load": "vitrail.api",
     "predict": "vitrail.api",
     "train": "vitrail.api",
@@ -59,7 +61,9 @@ __all__ = [
     "TrainingError",
     "VitrailError",
     "create_model",
+    "difference",
     "evaluate",
+    "list_runs",
     "load",
     "predict",
     "train",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from vitrail import models
+from vitrail import history, models
 from vitrail.checkpoint import load_model
 from vitrail.classifier import Classifier, Count
 from vitrail.config import RunConfig, config_to_json
@@ -270,3 +270,19 @@ def predict(
     predictions = label_images(load(directory.path, device), paths, wishes, known=known, report=report)
     predictions.notes = (*notes, *predictions.notes)
     return predictions
+
+
+def list_runs(folder: str | Path = "runs") -> list[dict[str, Any]]:
+    """The runs in `folder`, or the one that it is, newest last: what `vitrail runs --json` prints.
+
+    Raises ConfigError if `folder` is none; runs/ may be missing.
+    """
+    return history.list_runs(folder)
+
+
+def difference(a: str | Path, b: str | Path) -> dict[str, Any]:
+    """How two runs differ, and which is better on the same test images: the JSON object of `vitrail runs diff`.
+
+    Raises ConfigError if a run is unknown, if both are the same, or if one is damaged.
+    """
+    return history.difference(a, b)

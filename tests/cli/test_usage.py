@@ -11,7 +11,7 @@ from vitrail import cli
 from vitrail.cli.commands import app
 from vitrail.errors import DataError
 
-COMMANDS = ["train", "evaluate", "predict", "recipes", "models", "datasets"]
+COMMANDS = ["train", "evaluate", "predict", "recipes", "models", "datasets", "runs"]
 
 
 def test_help_lists_the_commands(vitrail):
@@ -38,7 +38,8 @@ def test_every_command_has_help(vitrail, command, option):
 
 
 def test_every_command_is_tested_here():
-    assert [command.name for command in app.registered_commands] == COMMANDS
+    registered = [*app.registered_commands, *app.registered_groups]
+    assert [command.name for command in registered] == COMMANDS
 
 
 def test_the_version(vitrail):
@@ -130,7 +131,9 @@ print(code, *heavy & {{name.split(".")[0] for name in sys.modules}}, file=sys.st
     return {*done.stderr.split()[1:]}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"], ["datasets"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["--version"], ["datasets"], ["runs", "--json"]]
+)
 def test_help_loads_nothing_heavy(arguments):
     assert loaded(*arguments) <= {"PIL"} - {"PIL" if arguments != ["datasets"] else ""}
 

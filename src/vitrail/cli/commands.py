@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitrail.cli import datasets, evaluate, models, predict, recipes, train
+from vitrail.cli import datasets, evaluate, models, predict, recipes, runs, train
 
 app = typer.Typer(
     help="Train, test and use Vision Transformers on your own images. Begin with: vitrail train",
@@ -41,3 +41,4 @@ app.command(name="predict")(predict.command)
 app.command(name="recipes")(recipes.command)
 app.command(name="models")(models.command)
 app.command(name="datasets")(datasets.command)
+app.add_typer(runs.app, name="runs")

@@ -9,5 +9,6 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")]
 RunArgument = Annotated[
-    str, typer.Argument(help="A run's directory, or `last` for the newest finished one.", metavar="RUN")
+    str,
+    typer.Argument(help="A run's directory or name below runs/, or `last` for the newest finished one.", metavar="RUN"),
 ]

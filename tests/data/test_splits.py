@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -144,6 +145,15 @@ def test_published_splits_stay_and_missing_ones_are_drawn_from_training(publishe
             np.testing.assert_array_equal(got.pixels, source.read(name).pixels)
     used = [name for got in images for name in got.names]
     assert len(set(used)) == len(used)
+
+
+@pytest.mark.parametrize(
+    ("published", "sizes"), [(("all",), (36, 4)), (("train", "validation"), (40, 40)), (("train", "test"), (36, 4, 40))]
+)
+def test_a_test_split_need_not_be_drawn(published, sizes):
+    source = replace(dataset(*published), draws_test=False)
+    splits = make_splits(source, 0.1, 0.2, seed=0)
+    assert tuple(len(splits.images(source, name)) for name in splits.parts) == sizes
 
 
 def test_the_published_test_file_is_not_opened():

@@ -233,6 +233,11 @@ def test_a_run_without_figures_in_a_notebook():
     assert [tag for tag, _ in page.tags].count("tr") == 5
 
 
+def test_a_run_without_test_images_in_a_notebook():
+    result = {"validation" if key == "test" else key: value for key, value in RESULT.items()}
+    assert "validation accuracy" in Page(run_html("a", result, {})).texts
+
+
 def test_an_unfinished_run_in_a_notebook():
     assert Page(run_html("<x>", None, {})).texts == ["<x>", " has not finished"]
 

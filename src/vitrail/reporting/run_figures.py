@@ -97,13 +97,15 @@ def run_html(name: str, result: Mapping[str, Any] | None, figures: Mapping[str, 
     """A run for a notebook: its result in a table, its curves and predictions below, all in one piece of HTML."""
     if result is None:
         return f"<p><b>{html.escape(name)}</b> has not finished</p>"
-    test = result["test"]
-    low, high = test["accuracy_ci95"]
+    split = "test" if "test" in result else "validation"
+    tested = result[split]
+    low, high = tested["accuracy_ci95"]
     rows = {
         "run": name,
         "data": result["dataset"],
         "model": f"{result['model']}, {result['parameters']:,} parameters",
-        "test accuracy": f"{test['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), {test['images']:,} images",
+        f"{split} accuracy": f"{tested['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
+        f"{tested['images']:,} images",
         "training": f"{result['train_seconds']:.0f} s, best epoch {result['best_epoch']} of {result['epochs']}",
     }
     table = "".join(f"<tr><th>{key}</th><td>{html.escape(str(value))}</td></tr>" for key, value in rows.items())

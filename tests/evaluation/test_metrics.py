@@ -6,10 +6,19 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap
 from sklearn import metrics as sklearn_metrics
 
-from vitrail.errors import DataError
-from vitrail.evaluation import classification_metrics, expected_calibration_error, softmax, wilson_interval
+from vitrail.errors import ConfigError, DataError
+from vitrail.evaluation import (
+    accuracy_coverage_curve,
+    classification_metrics,
+    expected_calibration_error,
+    reject_threshold,
+    smallest_detectable_difference,
+    softmax,
+    wilson_interval,
+)
 
 
 def _case(num_images: int, num_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -56,13 +65,124 @@ def test_by_hand() -> None:
     assert (third["precision"], third["recall"], third["f1"]) == (None, 0, 0)
 
 
+KEYS = [
+    "images", "accuracy", "accuracy_ci95", "accuracy_bootstrap_ci95", "balanced_accuracy", "balanced_accuracy_ci95",
+    "macro_precision", "macro_precision_ci95", "macro_f1", "macro_f1_ci95", "loss", "ece", "temperature",
+    "smallest_difference", "accuracy_coverage", "per_class", "confusion",
+]  # fmt: skip
+
+
 def test_keys_and_their_order() -> None:
     few = classification_metrics(*_case(20, 5))
-    many = classification_metrics(*_case(20, 6))
-    keys = ["images", "accuracy", "accuracy_ci95", "balanced_accuracy", "loss", "ece", "per_class", "confusion"]
-    assert list(few) == keys
-    assert list(many) == [*keys[:6], "top5_accuracy", *keys[6:]]
-    assert list(few["per_class"][0]) == ["class", "images", "precision", "recall", "f1", "recall_ci95"]
+    assert list(few) == KEYS
+    assert list(few["per_class"][0]) == [
+        "class", "images", "precision", "recall", "f1", "recall_ci95", "precision_ci95"
+    ]  # fmt: skip
+    many = classification_metrics(*_case(20, 6), temperature=2.0, reject_threshold=0.5)
+    uncalibrated, top5 = ["loss_uncalibrated", "ece_uncalibrated"], ["top5_accuracy"]
+    assert list(many) == [*KEYS[:12], *uncalibrated, KEYS[12], *top5, KEYS[13], "answered", *KEYS[14:]]
+    assert list(many["answered"]) == ["images", "coverage", "accuracy", "accuracy_ci95"]
+    assert list(many["accuracy_coverage"][0]) == ["coverage", "accuracy", "threshold"]
+
+
+@pytest.mark.parametrize("num_classes", [2, 5, 20])
+def test_means_over_classes_equal_scikit_learn(num_classes: int) -> None:
+    logits, labels, classes = _case(60, num_classes)
+    logits[:, 0] -= 20  # never predicted
+    keep = labels != num_classes - 1  # predicted without any image of its own
+    logits, labels = logits[keep], labels[keep]
+    result = classification_metrics(logits, labels, classes)
+    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
+        labels, logits.argmax(axis=1), labels=np.unique(labels), average="macro", zero_division=0
+    )
+    assert result["macro_precision"] == pytest.approx(precision)
+    assert result["balanced_accuracy"] == pytest.approx(recall)
+    assert result["macro_f1"] == pytest.approx(f1)
+
+
+def test_bootstrap_intervals_equal_scipy() -> None:
+    logits, labels, classes = _case(100, 3)
+    result = classification_metrics(logits, labels, classes, bootstrap_samples=20_000)
+
+    def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+        pairs = [(labels == label, predictions == label) for label in np.unique(labels)]
+        return float(np.mean([2 * (own & taken).sum() / (own.sum() + taken.sum()) for own, taken in pairs]))
+
+    theirs = bootstrap(
+        (labels, logits.argmax(axis=1)),
+        macro_f1,
+        paired=True,
+        vectorized=False,
+        n_resamples=1500,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    interval = theirs.confidence_interval
+    # An end of theirs has a standard error of about a fifteenth of the deviation.
+    assert result["macro_f1_ci95"] == pytest.approx((interval.low, interval.high), abs=0.25 * theirs.standard_error)
+    for key in ("balanced_accuracy", "macro_precision", "macro_f1"):
+        low, high = result[f"{key}_ci95"]
+        assert low < result[key] < high
+    assert result["accuracy_bootstrap_ci95"] == pytest.approx(result["accuracy_ci95"], abs=0.02)
+
+
+def test_groups_widen_bootstrap_intervals_alone() -> None:
+    logits, labels, classes = _case(40, 3)
+    many, many_labels, groups = np.repeat(logits, 10, axis=0), np.repeat(labels, 10), np.repeat(np.arange(40), 10)
+    alone = classification_metrics(many, many_labels, classes)
+    together = classification_metrics(many, many_labels, classes, groups=groups)
+    for key in alone:
+        if key == "accuracy_bootstrap_ci95" or (key.endswith("_ci95") and key != "accuracy_ci95"):
+            assert np.diff(together[key]) > 2 * np.diff(alone[key])
+        else:
+            assert together[key] == alone[key]
+
+
+def test_bootstrap_follows_its_seed() -> None:
+    case = _case(40, 3)
+    first, same, other = (classification_metrics(*case, seed=seed) for seed in (1, 1, 2))
+    assert first == same
+    assert first["macro_f1_ci95"] != other["macro_f1_ci95"]
+
+
+def test_temperature_changes_probabilities_and_nothing_else() -> None:
+    logits, labels, classes = _case(80, 6)
+    before = classification_metrics(logits, labels, classes)
+    after = classification_metrics(logits, labels, classes, temperature=3)
+    assert (before["temperature"], after["temperature"]) == (1, 3)
+    assert (after["loss_uncalibrated"], after["ece_uncalibrated"]) == (before["loss"], before["ece"])
+    divided = classification_metrics(logits.astype(np.float64) / 3, labels, classes)
+    changed = {"loss", "ece", "accuracy_coverage"}
+    assert after["loss"] == pytest.approx(divided["loss"], rel=1e-12)
+    assert after["ece"] == pytest.approx(divided["ece"], rel=1e-9)
+    assert {key for key in before if before[key] != after[key]} == changed | {"temperature"}
+
+
+def test_answers_above_the_threshold_are_counted() -> None:
+    logits, labels, classes = _case(80, 4)
+    probabilities = softmax(logits / np.float32(2))
+    threshold, coverage = reject_threshold(probabilities, labels, 0.9)
+    assert 0 < coverage < 1
+    result = classification_metrics(logits, labels, classes, temperature=2, reject_threshold=threshold)
+    assert result["answered"]["coverage"] == coverage
+    assert result["answered"]["accuracy"] >= 0.9
+    curve = accuracy_coverage_curve(probabilities, labels)
+    points = {round(float(share), 9): float(accuracy) for share, accuracy in zip(*curve[:2], strict=True)}
+    assert 1 < len(result["accuracy_coverage"]) <= 20
+    assert all(points[round(point["coverage"], 9)] == point["accuracy"] for point in result["accuracy_coverage"])
+
+
+def test_smallest_difference_is_that_of_the_package() -> None:
+    result = classification_metrics(*_case(80, 4))
+    assert result["smallest_difference"] == smallest_detectable_difference(80, result["accuracy"])
+    assert classification_metrics(*_case(4, 4))["smallest_difference"] is None
+
+
+def test_parts_of_many_images_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = _case(50, 7)
+    whole = classification_metrics(*case)
+    monkeypatch.setattr("vitrail.evaluation.probabilities._CHUNK_LOGITS", 30)
+    assert classification_metrics(*case) == whole
 
 
 def test_is_strict_json() -> None:
@@ -78,7 +198,9 @@ def test_intervals_and_calibration_are_those_of_the_package() -> None:
     assert result["accuracy_ci95"] == list(wilson_interval(num_right, 60))
     assert result["ece"] == expected_calibration_error(softmax(logits), labels)
     for index, row in enumerate(result["per_class"]):
-        assert row["recall_ci95"] == list(wilson_interval(result["confusion"][index][index], row["images"]))
+        hits, predicted = result["confusion"][index][index], sum(line[index] for line in result["confusion"])
+        assert row["recall_ci95"] == list(wilson_interval(hits, row["images"]))
+        assert row["precision_ci95"] == list(wilson_interval(hits, predicted))
 
 
 def test_class_without_images_is_left_out() -> None:
@@ -88,7 +210,8 @@ def test_class_without_images_is_left_out() -> None:
     result = classification_metrics(padded, labels, ["a", "b", "c", "never seen", "only predicted"])
     never, predicted = result["per_class"][3:]
     assert never == {
-        "class": "never seen", "images": 0, "precision": None, "recall": None, "f1": None, "recall_ci95": None
+        "class": "never seen", "images": 0, "precision": None, "recall": None, "f1": None, "recall_ci95": None,
+        "precision_ci95": None,
     }  # fmt: skip
     assert (predicted["precision"], predicted["recall"], predicted["f1"]) == (0, None, 0)
     recalls = [row["recall"] for row in result["per_class"][:3]]
@@ -126,15 +249,7 @@ def test_one_class_and_one_image() -> None:
 
 def test_huge_logits_are_safe() -> None:
     logits = np.array([[3e38, -3e38], [1e4, 0]], dtype=np.float32)
-    assert softmax(logits).tolist() == [[1, 0], [1, 0]]
     assert classification_metrics(logits, [0, 1], ["a", "b"])["loss"] == pytest.approx(5000)
-
-
-def test_softmax_is_float64_and_sums_to_one() -> None:
-    probabilities = softmax(np.random.default_rng(0).normal(0, 30, size=(2, 5, 9)).astype(np.float32))
-    assert probabilities.dtype == np.float64
-    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-14)
-    assert softmax([0.0, np.log(3)]) == pytest.approx([0.25, 0.75])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -143,8 +258,6 @@ def test_refuses_logits_that_are_not_finite(bad: float) -> None:
     logits[2, 1] = bad
     with pytest.raises(DataError, match="1 of 30 logits are not finite"):
         classification_metrics(logits, labels, classes)
-    with pytest.raises(DataError, match="1 of 30 logits are not finite"):
-        softmax(logits)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +275,24 @@ def test_refuses_logits_that_are_not_finite(bad: float) -> None:
 def test_refuses_what_does_not_fit(logits: np.ndarray, labels: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
         classification_metrics(logits, labels, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": 0.0}, "temperature=0"),
+        ({"reject_threshold": 1.5}, "reject_threshold=1.5"),
+        ({"bootstrap_samples": 0}, "num_samples=0"),
+    ],
+)
+def test_refuses_impossible_settings(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        classification_metrics(*_case(10, 3), **settings)  # pyright: ignore[reportArgumentType]
+
+
+def test_refuses_groups_that_do_not_fit() -> None:
+    with pytest.raises(DataError, match="do not fit 10 images"):
+        classification_metrics(*_case(10, 3), groups=["a"])
 
 
 def test_importing_the_package_stays_light() -> None:

@@ -6,18 +6,49 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitrail.evaluation.calibration import expected_calibration_error
-    from vitrail.evaluation.intervals import wilson_interval
-    from vitrail.evaluation.metrics import classification_metrics, softmax
+    from vitrail.evaluation.calibration import expected_calibration_error, fit_temperature, reliability_bins
+    from vitrail.evaluation.coverage import accuracy_coverage_curve, reject_threshold
+    from vitrail.evaluation.intervals import bootstrap_confusions, wilson_interval
+    from vitrail.evaluation.metrics import classification_metrics
+    from vitrail.evaluation.paired import (
+        mcnemar_exact,
+        paired_bootstrap,
+        paired_comparison,
+        smallest_detectable_difference,
+    )
+    from vitrail.evaluation.probabilities import softmax
 
 _MODULES = {
+    "accuracy_coverage_curve": "vitrail.evaluation.coverage",
+    "bootstrap_confusions": "vitrail.evaluation.intervals",
     "classification_metrics": "vitrail.evaluation.metrics",
     "expected_calibration_error": "vitrail.evaluation.calibration",
-    "softmax": "vitrail.evaluation.metrics",
+    "fit_temperature": "vitrail.evaluation.calibration",
+    "mcnemar_exact": "vitrail.evaluation.paired",
+    "paired_bootstrap": "vitrail.evaluation.paired",
+    "paired_comparison": "vitrail.evaluation.paired",
+    "reject_threshold": "vitrail.evaluation.coverage",
+    "reliability_bins": "vitrail.evaluation.calibration",
+    "smallest_detectable_difference": "vitrail.evaluation.paired",
+    "softmax": "vitrail.evaluation.probabilities",
     "wilson_interval": "vitrail.evaluation.intervals",
 }
 
-__all__ = ["classification_metrics", "expected_calibration_error", "softmax", "wilson_interval"]
+__all__ = [
+    "accuracy_coverage_curve",
+    "bootstrap_confusions",
+    "classification_metrics",
+    "expected_calibration_error",
+    "fit_temperature",
+    "mcnemar_exact",
+    "paired_bootstrap",
+    "paired_comparison",
+    "reject_threshold",
+    "reliability_bins",
+    "smallest_detectable_difference",
+    "softmax",
+    "wilson_interval",
+]
 
 
 def __getattr__(name: str) -> Any:

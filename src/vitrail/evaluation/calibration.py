@@ -1,39 +1,107 @@
-"""How far predicted probabilities can be taken at their word."""
+"""How far predicted probabilities can be taken at their word, and the temperature that mends them."""
+
+# Shapes: N images, K classes, B bins
+# scipy brings no type annotations.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vitrail.errors import ConfigError, DataError
+from vitrail.errors import ConfigError
+from vitrail.evaluation.probabilities import checked_logits, chunks, surest
+
+NUM_BINS = 15
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
-def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, num_bins: int = 15) -> float:
+class ReliabilityBins(NamedTuple):
+    """Images by their confidence, in equally wide bins from 0 to 1: three arrays (B,), NaN where a bin is empty."""
+
+    confidence: NDArray[np.float64]
+    """mean confidence of the bin's images"""
+    accuracy: NDArray[np.float64]
+    """the share of them that is right"""
+    images: NDArray[np.int64]
+    """how many they are"""
+
+
+def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, num_bins: int = NUM_BINS) -> float:
     """The mean gap between confidence and accuracy, in 0..1; 0 is perfectly calibrated.
 
     probabilities (N, K) with rows that sum to 1, labels (N,) in 0..K-1. Confidence is the largest probability
     of an image; images are put into `num_bins` equally wide bins by it, and each bin counts by its share of images.
     Raises DataError for probabilities that are none, ConfigError for num_bins below 1. Guo et al. 2017, equation 3.
     """
+    return calibration_error(*surest(probabilities, labels), num_bins)
+
+
+def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, num_bins: int = NUM_BINS) -> ReliabilityBins:
+    """What a reliability diagram shows, of the bins that `expected_calibration_error` has; raises the same."""
+    confidence, correct = surest(probabilities, labels)
+    bins = _bins(confidence, num_bins)
+    images = np.bincount(bins, minlength=num_bins)
+    filled = np.where(images > 0, images, np.nan)
+    return ReliabilityBins(
+        np.bincount(bins, weights=confidence, minlength=num_bins) / filled,
+        np.bincount(bins, weights=correct, minlength=num_bins) / filled,
+        images,
+    )
+
+
+def calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_], num_bins: int = NUM_BINS) -> float:
+    """The expected calibration error of images whose `confidence` (N,) and correctness (N,) are known already."""
+    gaps = np.bincount(_bins(confidence, num_bins), weights=correct - confidence, minlength=num_bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _bins(confidence: NDArray[np.float64], num_bins: int) -> NDArray[np.intp]:
     if num_bins < 1:
         raise ConfigError(f"num_bins={num_bins} is too few; use 1 or more, 15 is usual")
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    labels = np.asarray(labels)
-    if probabilities.ndim != 2 or probabilities.size == 0 or labels.shape != probabilities.shape[:1]:
-        raise DataError(
-            f"Probabilities {probabilities.shape} and labels {labels.shape} do not fit; "
-            "give (images, classes) and (images,)"
-        )
-    # Half-precision rows sum to 1 only within about a hundredth.
-    if not (probabilities.min() >= 0 and np.allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-2)):
-        raise DataError(
-            "Some rows are no probabilities, which are at least 0 and sum to 1; give logits to softmax first"
-        )
-
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
     inner_edges = np.linspace(0, 1, num_bins + 1)[1:-1]
     # A bin holds its upper edge, as in the paper.
-    bins: NDArray[np.intp] = np.digitize(confidence, inner_edges, right=True)
-    gaps = np.bincount(bins, weights=correct - confidence, minlength=num_bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    return np.digitize(confidence, inner_edges, right=True)
+
+
+def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+    """The temperature that logits are divided by for the least cross-entropy on these images, in 0.05..20.
+
+    logits (N, K), labels (N,) in 0..K-1; take images that were not trained on. Never worse than 1 on them. Where no
+    class stands before the true one of any image, the loss falls for ever as the temperature does, and the images
+    cannot say how sure is too sure: there it is 1. Predicted classes do not change. Raises DataError for arrays that
+    do not fit and logits that are not finite. Guo et al. 2017, section 4.2.
+    """
+    shape = np.shape(logits)
+    scores, truth = checked_logits(logits, labels, shape[1] if len(shape) == 2 else 0)
+    own = np.take_along_axis(scores, truth[:, None], axis=1)[:, 0]
+    if bool((own >= scores.max(axis=1)).all()):
+        return 1.0
+
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature: float) -> float:
+        return _cross_entropy(scores, truth, float(np.exp(log_temperature)))
+
+    # Over the logarithm: halving and doubling are steps of one size, and the loss has a single valley.
+    found = minimize_scalar(
+        loss,
+        bounds=(float(np.log(MIN_TEMPERATURE)), float(np.log(MAX_TEMPERATURE))),
+        method="bounded",
+        options={"xatol": 1e-5},
+    )
+    temperature = float(np.clip(np.exp(found.x), MIN_TEMPERATURE, MAX_TEMPERATURE))
+    return temperature if _cross_entropy(scores, truth, temperature) < _cross_entropy(scores, truth, 1.0) else 1.0
+
+
+def _cross_entropy(scores: NDArray[Any], truth: NDArray[np.int64], temperature: float) -> float:
+    total = 0.0
+    for part, values in chunks(scores):
+        values -= values.max(axis=1, keepdims=True)  # exp never overflows
+        values /= temperature
+        own = values[np.arange(len(values)), truth[part]]
+        total += float((np.log(np.exp(values).sum(axis=1)) - own).sum())
+    return total / len(scores)

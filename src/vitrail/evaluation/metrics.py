@@ -1,76 +1,164 @@
 """What a classifier's logits are worth against the labels."""
 
-# Shapes: N images, K classes
+# Shapes: N images, K classes, S samples
 # scipy brings no type annotations.
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vitrail.errors import DataError
-from vitrail.evaluation.calibration import expected_calibration_error
-from vitrail.evaluation.intervals import wilson_interval
+from vitrail.evaluation.calibration import calibration_error
+from vitrail.evaluation.coverage import answered_curve, answered_metrics, listed_points
+from vitrail.evaluation.intervals import (
+    NUM_SAMPLES,
+    ClassCounts,
+    bootstrap_confusions,
+    percentile_interval,
+    wilson_interval,
+)
+from vitrail.evaluation.paired import smallest_detectable_difference
+from vitrail.evaluation.probabilities import checked_logits, checked_temperature, chunks
+
+# What is resampled: the keys of the results, and the keys of their intervals.
+_RESAMPLED = {
+    "accuracy": "accuracy_bootstrap_ci95",
+    "balanced_accuracy": "balanced_accuracy_ci95",
+    "macro_precision": "macro_precision_ci95",
+    "macro_f1": "macro_f1_ci95",
+}
 
 
-def softmax(logits: ArrayLike) -> NDArray[np.float64]:
-    """Probabilities over the last axis, float64, for logits of any size.
-
-    (..., K) -> (..., K), in 0..1, summing to 1. Raises DataError for logits that are not finite.
-    """
-    from scipy.special import softmax as scipy_softmax
-
-    return scipy_softmax(_finite(logits), axis=-1)
-
-
-def classification_metrics(logits: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> dict[str, Any]:
+def classification_metrics(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    classes: Sequence[str],
+    *,
+    temperature: float = 1.0,
+    reject_threshold: float | None = None,
+    groups: ArrayLike | None = None,
+    bootstrap_samples: int = NUM_SAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
     """The results of one split as plain numbers, ready for JSON; shares are fractions in 0..1.
 
-    logits (N, K) float, labels (N,) integers in 0..K-1, classes K names. The keys, in this order:
-    images, accuracy, accuracy_ci95 [low, high] (Wilson), balanced_accuracy (mean recall over classes), loss (mean
-    cross-entropy in nats), ece (expected calibration error), top5_accuracy (only with more than 5 classes), per_class
-    (class, images, precision, recall, f1, recall_ci95), confusion (K lists of K counts: rows true, columns predicted).
+    logits (N, K) float, labels (N,) integers in 0..K-1, classes K names; groups (N,) says which images belong together,
+    such as photographs of one object. The keys, in this order: images, accuracy, accuracy_ci95 [low, high] (Wilson),
+    accuracy_bootstrap_ci95, balanced_accuracy (mean recall over classes, also called macro recall), macro_precision and
+    macro_f1, each of these three followed by its bootstrap interval under <key>_ci95, loss (mean cross-entropy in nats)
+    and ece (expected calibration error) of the logits divided by the temperature, loss_uncalibrated and
+    ece_uncalibrated (only where it is not 1), temperature, top5_accuracy (only with more than 5 classes),
+    smallest_difference (in accuracy, which so many images show between two models), answered (only with a reject
+    threshold: images, coverage, accuracy, accuracy_ci95), accuracy_coverage (up to 20 points: coverage, accuracy,
+    threshold), per_class (class, images, precision, recall, f1, recall_ci95, precision_ci95), confusion (K lists of K
+    counts: rows true, columns predicted).
 
-    What has nothing to be computed from is None: recall and its interval for a class without images, which is also left
-    out of balanced_accuracy; precision for a class never predicted; f1 where both hold. Of equal logits the first
-    class counts as predicted. Raises DataError for no images, shapes that do not fit, labels that are no class,
-    and logits that are not finite.
+    Bootstrap intervals are of resampled images, or of resampled groups; Wilson's take each image for itself and are too
+    narrow for groups. What has nothing to be computed from is None: recall and its interval for a class without images,
+    precision and its interval for a class never predicted, f1 where both hold. Means over classes are over those with
+    images; one that is never predicted counts with a precision of 0. Of equal logits the first class counts as
+    predicted. Raises DataError for no images, shapes that do not fit, labels that are no class, and logits that are
+    not finite; ConfigError for settings that are not possible.
     """
-    scores, truth = _checked(logits, labels, len(classes))
-
-    from scipy.special import log_softmax
-
+    scores, truth = checked_logits(logits, labels, len(classes))
+    images = _images(scores, truth, checked_temperature(temperature))
     num_images, num_classes = scores.shape
-    predictions = scores.argmax(axis=1)
-    num_correct = int((predictions == truth).sum())
-    pairs = np.bincount(truth * num_classes + predictions, minlength=num_classes**2)
+    correct = images.predictions == truth
+    samples = bootstrap_confusions(truth, images.predictions, num_classes, bootstrap_samples, seed, groups)
+    pairs = np.bincount(truth * num_classes + images.predictions, minlength=num_classes**2)
     confusion = pairs.reshape(num_classes, num_classes)
-    per_class = _per_class(confusion, classes)
-    own_log_probability = log_softmax(scores, axis=1)[np.arange(num_images), truth]
-    metrics: dict[str, Any] = {
-        "images": num_images,
-        "accuracy": num_correct / num_images,
-        "accuracy_ci95": list(wilson_interval(num_correct, num_images)),
-        "balanced_accuracy": float(np.mean([row["recall"] for row in per_class if row["images"]])),
-        "loss": float(-own_log_probability.mean()) + 0.0,  # never -0.0
-        "ece": expected_calibration_error(softmax(scores), truth),
-    }
+    counts = ClassCounts(confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0))
+
+    metrics: dict[str, Any] = {"images": num_images, **_averages_with_intervals(counts, samples)}
+    metrics |= _calibration(images, correct)
+    if temperature != 1:
+        uncalibrated = _calibration(_images(scores, truth, 1.0), correct)
+        metrics |= {f"{key}_uncalibrated": value for key, value in uncalibrated.items()}
+    metrics["temperature"] = float(temperature)
     if num_classes > 5:
-        metrics["top5_accuracy"] = _top_accuracy(scores, truth, 5)
-    return {**metrics, "per_class": per_class, "confusion": confusion.tolist()}
+        metrics["top5_accuracy"] = float((images.ranks < 5).mean())
+    metrics["smallest_difference"] = smallest_detectable_difference(num_images, metrics["accuracy"])
+    if reject_threshold is not None:
+        metrics["answered"] = answered_metrics(images.confidence, correct, reject_threshold)
+    metrics["accuracy_coverage"] = listed_points(answered_curve(images.confidence, correct))
+    return {**metrics, "per_class": _per_class(counts, classes), "confusion": confusion.tolist()}
 
 
-def _per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
+class _Images(NamedTuple):
+    """What is kept of each image's logits, (N,) each."""
+
+    predictions: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    ranks: NDArray[np.int64]
+    """classes that stand before the true one"""
+
+
+def _images(scores: NDArray[Any], truth: NDArray[np.int64], temperature: float) -> _Images:
+    from scipy.special import log_softmax, softmax
+
+    num_images = len(scores)
+    images = _Images(
+        np.empty(num_images, np.int64), np.empty(num_images), np.empty(num_images), np.empty(num_images, np.int64)
+    )
+    for part, values in chunks(scores):
+        labels = truth[part, None]
+        own = np.take_along_axis(values, labels, axis=1)
+        # Ties fall as they do in argmax.
+        first_of_equals = np.arange(values.shape[1]) < labels
+        images.ranks[part] = ((values > own) | ((values == own) & first_of_equals)).sum(axis=1)
+        images.predictions[part] = values.argmax(axis=1)
+        values /= temperature
+        images.confidence[part] = softmax(values, axis=1).max(axis=1)
+        images.losses[part] = -np.take_along_axis(log_softmax(values, axis=1), labels, axis=1)[:, 0]
+    return images
+
+
+def _calibration(images: _Images, correct: NDArray[np.bool_]) -> dict[str, float]:
+    loss = float(images.losses.mean()) + 0.0  # never -0.0
+    return {"loss": loss, "ece": calibration_error(images.confidence, correct)}
+
+
+def _averages(counts: ClassCounts) -> dict[str, NDArray[np.float64]]:
+    """The results that follow from counts by class (..., K), each (...)."""
+    hits, images, predicted = counts
+    present = images > 0
+    num_present = present.sum(axis=-1)
+
+    def mean_over_classes(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.where(present, part / np.maximum(whole, 1), 0.0).sum(axis=-1) / num_present
+
+    return {
+        "accuracy": hits.sum(axis=-1) / images.sum(axis=-1),
+        "balanced_accuracy": mean_over_classes(hits, images),
+        "macro_precision": mean_over_classes(hits, predicted),
+        "macro_f1": mean_over_classes(2 * hits, images + predicted),
+    }
+
+
+def _averages_with_intervals(counts: ClassCounts, samples: Iterable[ClassCounts]) -> dict[str, Any]:
+    """Accuracy with Wilson's interval too, as the first two keys; then every key before its bootstrap interval."""
+    resampled = [_averages(batch) for batch in samples]
+    averages = {key: float(value) for key, value in _averages(counts).items()}
+    hits, num_images = int(counts.hits.sum()), int(counts.images.sum())
+    metrics: dict[str, Any] = {
+        "accuracy": averages["accuracy"],
+        "accuracy_ci95": list(wilson_interval(hits, num_images)),
+    }
+    for key, interval_key in _RESAMPLED.items():
+        interval = percentile_interval(np.concatenate([batch[key] for batch in resampled]))
+        metrics |= {key: averages[key], interval_key: list(interval)}
+    return metrics
+
+
+def _per_class(counts: ClassCounts, classes: Sequence[str]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for index, name in enumerate(classes):
-        hits, images, predicted = (
-            int(count) for count in (confusion[index, index], confusion[index].sum(), confusion[:, index].sum())
-        )
+    for name, hits, images, predicted in zip(classes, *(column.tolist() for column in counts), strict=True):
         rows.append(
             {
                 "class": str(name),
@@ -79,46 +167,11 @@ def _per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dic
                 "recall": _share(hits, images),
                 "f1": _share(2 * hits, images + predicted),
                 "recall_ci95": list(wilson_interval(hits, images)) if images else None,
+                "precision_ci95": list(wilson_interval(hits, predicted)) if predicted else None,
             }
         )
     return rows
 
 
-def _top_accuracy(logits: NDArray[Any], labels: NDArray[Any], num_best: int) -> float:
-    """Counts the classes that stand before the true one, so that ties fall as they do in argmax."""
-    own = np.take_along_axis(logits, labels[:, None], axis=1)
-    first_of_equals = np.arange(logits.shape[1]) < labels[:, None]
-    rank = ((logits > own) | ((logits == own) & first_of_equals)).sum(axis=1)
-    return float((rank < num_best).mean())
-
-
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _finite(logits: ArrayLike) -> NDArray[np.float64]:
-    scores = np.asarray(logits, dtype=np.float64)
-    if not np.isfinite(scores).all():
-        num_bad = int((~np.isfinite(scores)).sum())
-        raise DataError(f"{num_bad} of {scores.size} logits are not finite; train again with a lower learning rate")
-    return scores
-
-
-def _checked(logits: ArrayLike, labels: ArrayLike, num_classes: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """float64 logits and int64 labels that fit one another and the classes."""
-    scores, truth = np.asarray(logits), np.asarray(labels)
-    if scores.ndim != 2 or scores.shape[1] != num_classes or truth.shape != scores.shape[:1]:
-        raise DataError(
-            f"Logits {scores.shape} and labels {truth.shape} do not fit {num_classes} classes; "
-            f"give (images, {num_classes}) and (images,)"
-        )
-    if scores.size == 0:
-        raise DataError("There are no images to evaluate; choose a split that has some")
-    if not np.issubdtype(truth.dtype, np.integer):
-        raise DataError(f"Labels are of type {truth.dtype}; give integers, the places of the classes")
-    outside = truth[(truth < 0) | (truth >= num_classes)]
-    if outside.size:
-        raise DataError(
-            f"Label {outside[0]} is none of the {num_classes} classes; labels go from 0 to {num_classes - 1}"
-        )
-    return _finite(scores), truth.astype(np.int64)

@@ -8,16 +8,21 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import ndimage
 from torch import Tensor
+from torchvision.transforms.v2 import functional as torchvision_functional
 
 from vitrail.data import augment
 from vitrail.data.augment import (
     AugmentConfig,
     apply_affine,
+    apply_color_jitter,
+    apply_cutmix,
     apply_erase,
     apply_flip,
     apply_mixup,
     augment_batch,
     draw_affine,
+    draw_color_jitter,
+    draw_cutmix,
     draw_erase,
     draw_flip,
     draw_mixup,
@@ -25,7 +30,9 @@ from vitrail.data.augment import (
 )
 
 MOVES = AugmentConfig(shift_pixels=2, rotate_degrees=30, scale_rate=0.2, shear_degrees=15)
-EVERYTHING = MOVES.model_copy(update={"flip_rate": 0.5, "erase_rate": 0.5, "mixup_alpha": 0.4})
+EVERYTHING = MOVES.model_copy(
+    update={"flip_rate": 0.5, "color_jitter": 0.3, "erase_rate": 0.5, "mixup_alpha": 0.4, "cutmix_rate": 0.5}
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -40,7 +47,10 @@ DRAWS = {
     "affine": lambda g: draw_affine(9, (8, 6), MOVES, g),
     "flip": lambda g: draw_flip(9, 0.5, g),
     "erase": lambda g: draw_erase(9, (8, 6), 0.7, g),
+    "color_jitter": lambda g: draw_color_jitter(9, 0.3, g),
     "mixup": lambda g: torch.stack(draw_mixup(9, 0.4, g)),
+    "cutmix": lambda g: draw_cutmix(9, (8, 6), 0.7, g)[0],
+    "cutmix_partner": lambda g: draw_cutmix(9, (8, 6), 0.7, g)[1],
 }
 
 
@@ -57,6 +67,7 @@ def test_parameters_are_a_function_of_the_generator_alone(draw):
 APPLICATIONS = {
     "affine": (lambda g: draw_affine(9, (8, 6), MOVES, g), apply_affine),
     "flip": (lambda g: draw_flip(9, 0.5, g), apply_flip),
+    "color_jitter": (lambda g: draw_color_jitter(9, 0.3, g), apply_color_jitter),
     "erase": (lambda g: draw_erase(9, (8, 6), 0.7, g), apply_erase),
 }
 
@@ -205,6 +216,45 @@ def test_the_rate_is_the_part_that_is_flipped(rate):
     assert abs(draw_flip(5000, rate, generator()).float().mean() - rate) < (0.02 if 0 < rate < 1 else 1e-9)
 
 
+# Colours
+
+
+@pytest.mark.parametrize("factors", [(1.2, 0.7, 1.3), (0.8, 1.3, 0.0), (1.0, 1.0, 0.5), (0.9, 0.6, 1.0)])
+def test_colours_change_as_torchvisions_do(factors):
+    brightness, contrast, saturation = factors
+    images = 0.3 + 0.3 * torch.rand(
+        3, 3, 5, 7, generator=generator(2)
+    )  # within 0..1 at every step: clipped once or thrice
+    changed = torchvision_functional.adjust_brightness(images, brightness)
+    changed = torchvision_functional.adjust_contrast(changed, contrast)
+    changed = torchvision_functional.adjust_saturation(changed, saturation)
+    ours = apply_color_jitter(images, torch.tensor([factors] * 3))
+    torch.testing.assert_close(ours, changed, rtol=0, atol=2e-4)  # its grey has weights that add up to 0.9999
+    assert (ours - images).abs().max() > 0.02
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_factors_of_one_change_no_colour(channels):
+    images = noise(3, (4, 5), channels)
+    torch.testing.assert_close(apply_color_jitter(images, torch.ones(3, 3)), images / 255, rtol=0, atol=1e-6)
+
+
+def test_grey_images_have_no_saturation_and_values_stay_in_their_range():
+    images = noise(4)
+    wild, grey = torch.tensor([[1.9, 1.9, 1.0]] * 4), torch.tensor([[1.9, 1.9, 0.1]] * 4)
+    changed = apply_color_jitter(images, wild)
+    torch.testing.assert_close(apply_color_jitter(images, grey), changed)
+    assert (changed.min(), changed.max()) == (0, 1)
+
+
+def test_factors_are_drawn_up_to_their_limit_each_for_itself():
+    factors = draw_color_jitter(4000, 0.3, generator())
+    assert factors.shape == (4000, 3)
+    assert 0.7 <= factors.min() < 0.701
+    assert 1.299 < factors.max() <= 1.3
+    assert torch.corrcoef(factors.T).fill_diagonal_(0).abs().max() < 0.1
+
+
 # Erasing
 
 
@@ -282,6 +332,40 @@ def test_targets_are_probabilities_in_which_the_own_label_leads(num_images, alph
     torch.testing.assert_close(mixed, torch.ones(mixed.shape))
 
 
+def test_pasted_rectangles_have_areas_of_every_size():
+    pasted, partner = draw_cutmix(4000, (40, 30), 1.0, generator())
+    assert torch.equal(partner.sort().values, torch.arange(4000))
+    share = pasted.flatten(1).float().mean(dim=1)
+    quarters = torch.histc(share, bins=4, min=0, max=1) / 4000
+    torch.testing.assert_close(quarters, torch.full((4,), 0.25), rtol=0, atol=0.03)
+    assert abs(share.mean() - 0.5) < 0.02
+    for mask in pasted[:50]:
+        assert torch.equal(mask, mask.any(dim=1)[:, None] & mask.any(dim=0)[None, :])
+        assert abs(mask.any(dim=1).sum() / 40 - mask.any(dim=0).sum() / 30) < 0.04  # of the image's shape
+
+
+def test_the_rate_is_the_part_that_is_pasted_into():
+    pasted, _ = draw_cutmix(4000, (12, 12), 0.25, generator())
+    assert abs(pasted.flatten(1).any(dim=1).float().mean() - 0.25) < 0.03
+
+
+def test_pasted_images_are_written_down():
+    images = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]], dtype=torch.uint8).view(2, 1, 2, 2).expand(2, 3, 2, 2)
+    pasted = torch.tensor([[[0, 0], [0, 1]], [[0, 0], [0, 0]]], dtype=torch.bool)
+    mixed, targets = apply_cutmix(images, torch.tensor([2, 0]), 3, pasted, torch.tensor([1, 0]))
+    assert mixed.dtype == torch.uint8
+    assert mixed[0, 1].flatten().tolist() == [1, 2, 3, 8]
+    assert torch.equal(mixed[1], images[1])
+    torch.testing.assert_close(targets, torch.tensor([[0.25, 0, 0.75], [1, 0, 0]]))
+
+
+def test_images_that_are_mixed_already_can_be_pasted_into():
+    images, pasted = noise(2, (2, 2)), torch.tensor([[[1, 0], [1, 0]], [[0, 0], [0, 0]]], dtype=torch.bool)
+    shares = torch.tensor([[0.6, 0.4, 0], [0, 0, 1]])
+    _, targets = apply_cutmix(images, shares, 3, pasted, torch.tensor([1, 0]))
+    torch.testing.assert_close(targets, torch.tensor([[0.3, 0.2, 0.5], [0, 0, 1]]))
+
+
 # A whole batch
 
 
@@ -311,7 +395,9 @@ def test_a_batch_is_a_function_of_images_labels_and_seed(size):
     [
         ({"flip_rate": 0.5, "erase_rate": 0.5}, torch.uint8, (6,)),
         ({"shift_pixels": 1}, torch.float32, (6,)),
+        ({"color_jitter": 0.5}, torch.float32, (6,)),
         ({"mixup_alpha": 1.0}, torch.float32, (6, 3)),
+        ({"cutmix_rate": 1.0}, torch.uint8, (6, 3)),
     ],
 )
 def test_each_setting_alone_changes_the_batch(settings, dtype, target_shape):
@@ -323,9 +409,15 @@ def test_each_setting_alone_changes_the_batch(settings, dtype, target_shape):
 
 
 def test_each_move_counts_as_one():
-    assert not AugmentConfig(flip_rate=1, erase_rate=1, mixup_alpha=1).moves
+    assert not AugmentConfig(flip_rate=1, color_jitter=0.5, erase_rate=1, mixup_alpha=1, cutmix_rate=1).moves
     for key in ("shift_pixels", "rotate_degrees", "scale_rate", "shear_degrees"):
         assert AugmentConfig(**{key: 0.5}).moves
+
+
+def test_mixup_and_cutmix_give_images_several_labels():
+    assert not EVERYTHING.model_copy(update={"mixup_alpha": 0.0, "cutmix_rate": 0.0}).mixes
+    assert AugmentConfig(mixup_alpha=0.1).mixes
+    assert AugmentConfig(cutmix_rate=0.1).mixes
 
 
 @pytest.mark.parametrize(
@@ -337,7 +429,9 @@ def test_each_move_counts_as_one():
         {"shear_degrees": 90},
         {"flip_rate": 1.1},
         {"erase_rate": -0.1},
+        {"color_jitter": 1.0},
         {"mixup_alpha": -1},
+        {"cutmix_rate": 1.1},
         {"rotate": 3},
     ],
 )

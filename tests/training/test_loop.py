@@ -250,8 +250,9 @@ def test_no_early_stop_after_the_last_epoch(small, monkeypatch):
 
 def test_metrics_have_these_keys(small, tmp_path):
     logged, evaluated = {"step", "epoch", "images_seen", "loss", "learning_rate", "seconds"}, {"split", "epoch"}
-    for settings, more in (({}, {"accuracy"}), ({"data.augment.mixup_alpha": 0.2}, set())):
-        training = small.train(settings, path=tmp_path / str(len(more)))
+    mixing = ({"data.augment.mixup_alpha": 0.2}, {"data.augment.cutmix_rate": 0.5})
+    for settings, more in (({}, {"accuracy"}), *((mixed, set()) for mixed in mixing)):
+        training = small.train(settings, path=tmp_path / "".join(["run", *settings]))
         lines = [json.loads(line) for line in training.run_directory.metrics_path.read_text().splitlines()]
         assert [set(line) for line in lines if "step" in line] == [
             logged | more

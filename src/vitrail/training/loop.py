@@ -237,7 +237,7 @@ class Training:
             "seconds": round(counters.train_seconds, 3),
         }
         self.last_means = (line["loss"], line["accuracy"])
-        if self.config.data.augment.mixup_alpha:
+        if self.config.data.augment.mixes:
             del line["accuracy"]  # mixed images have no one right answer
         self.log.training(line)
         counters.logged_step = counters.step
@@ -282,7 +282,7 @@ class Training:
         done = counters.step - self.first_step
         seconds_a_step = (time.perf_counter() - self.started) / max(done, 1)  # validation and checkpoints included
         trained = counters.train_seconds - self.first_seconds + (0 if evaluation else time.perf_counter() - self.mark)
-        mixed = self.config.data.augment.mixup_alpha > 0
+        mixed = self.config.data.augment.mixes
         return Progress(
             step=counters.step,
             num_steps=self.num_steps,

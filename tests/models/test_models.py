@@ -19,6 +19,7 @@ PARAMETERS = {
     "vit_large_patch16_224": 304_326_632,
     "vit_micro_conv4_8": 169_802,
     "vit_micro_conv8_28": 207_498,
+    "vit_micro_conv16_64": 245_002,
     "s2_shallow_vit": 40_394,
     "s5_wide_heads_vit": 613_710,
     "s5_vit": 371_910,
@@ -41,7 +42,9 @@ def test_counting_takes_no_memory_and_no_random_numbers() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("name", ["vit_micro_conv4_8", "vit_micro_conv8_28", "s2_shallow_vit", "s5_wide_heads_vit"])
+@pytest.mark.parametrize(
+    "name", ["vit_micro_conv4_8", "vit_micro_conv8_28", "vit_micro_conv16_64", "s2_shallow_vit", "s5_wide_heads_vit"]
+)
 def test_the_count_is_that_of_the_model(name: str) -> None:
     model = create_model(name)
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]

@@ -17,7 +17,7 @@ def test_a_recipe_is_one_complete_config(name: str) -> None:
     assert config.recipe == name
     assert config.model_name in MODELS
     assert config.model == model_config(config.model_name, mean=config.model.mean, std=config.model.std)
-    assert config.data.source in NAMED
+    assert config.data.source in {*NAMED, "photos"}
     assert recipe_function(name)() == config
     assert config_from_json(config_to_json(config)) == config
 
@@ -31,7 +31,7 @@ def test_a_recipe_says_how_it_is_called(name: str) -> None:
     assert re.fullmatch(r"[A-Z].*\.", lines[0])
     command = next(line.strip() for line in lines if line.strip().startswith("vitrail train"))
     source = "" if name == "digits" else f" {function().data.source}"  # digits is what is trained on without DATA
-    option = "" if name in NAMED else f" --recipe {name}"  # a set's own recipe needs no name
+    option = "" if name in {*NAMED, "photos"} else f" --recipe {name}"  # a recipe that is found needs no name
     assert command == f"vitrail train{source}{option}"
 
 
@@ -58,17 +58,22 @@ def test_an_unknown_recipe_is_refused_with_the_nearest(name: str, near: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("dataset", "image_size", "recipe"),
+    ("dataset", "shape", "recipe"),
     [
-        ("digits", (8, 8), "digits"),
-        ("mnist", (28, 28), "mnist"),
-        ("fashion_mnist", (28, 28), "mnist"),
-        ("photos", (8, 12), "digits"),
-        ("photos", (8, 13), "mnist"),
-        ("photos", (480, 640), "mnist"),
+        ("digits", (8, 8, 1), "digits"),
+        ("mnist", (28, 28, 1), "mnist"),
+        ("mnist", (480, 640, 3), "mnist"),
+        ("fashion_mnist", (28, 28, 1), "mnist"),
+        ("cifar10", (32, 32, 3), "mnist"),
+        ("photos", (8, 12, 3), "digits"),
+        ("photos", (8, 13, 3), "mnist"),
+        ("photos", (480, 640, 1), "mnist"),
+        ("photos", (480, 640, 3), "photos"),
+        ("holidays", (32, 33, 3), "photos"),
     ],
 )
 def test_data_without_a_recipe_takes_the_one_for_its_size(
-    dataset: str, image_size: tuple[int, int], recipe: str
+    dataset: str, shape: tuple[int, int, int], recipe: str
 ) -> None:
-    assert recipe_for(dataset, image_size) == recipe
+    rows, columns, channels = shape
+    assert recipe_for(dataset, (rows, columns), channels) == recipe

@@ -39,6 +39,7 @@ MODELS: dict[str, dict[str, Any]] = {
     # Small images, few of them: a convolutional stem and the mean over patches learn from the fewest images.
     "vit_micro_conv4_8": {**_MICRO, "patch_size": 4, "image_size": 8, "in_chans": 1, "num_classes": 10},
     "vit_micro_conv8_28": {**_MICRO, "patch_size": 8, "image_size": 28, "in_chans": 1, "num_classes": 10},
+    "vit_micro_conv16_64": {**_MICRO, "patch_size": 16, "image_size": 64, "num_classes": 10},
     # Published models for MNIST, their faults mended; the recipes of the same names tell which.
     "s2_shallow_vit": {**_MNIST, "embed_dim": 32, "depth": 3, "num_heads": 4, "act_layer": "relu", "qkv_bias": False},
     "s5_wide_heads_vit": {

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 RECIPES: dict[str, str] = {
     "digits": "vitrail.recipes.digits",
     "mnist": "vitrail.recipes.mnist",
+    "photos": "vitrail.recipes.photos",
     "s2_shallow_vit_mnist": "vitrail.recipes.mnist",
     "s5_vit_mnist": "vitrail.recipes.mnist",
     "s5_wide_heads_vit_mnist": "vitrail.recipes.mnist",
@@ -31,6 +32,8 @@ def recipe_function(name: str) -> Callable[[], RunConfig]:
 
 def recipe_for(dataset: str, image_size: tuple[int, int], channels: int = 1) -> str:
     """The recipe of a data set where none is named: its own, else the one made for images of about that size."""
-    if dataset in RECIPES:
+    if dataset in RECIPES and dataset != "photos":  # a folder of that name may hold anything
         return dataset
+    if channels == 3 and max(image_size) > 32:
+        return "photos"
     return "digits" if max(image_size) <= 12 else "mnist"

@@ -36,11 +36,13 @@ class Done:
 
     @property
     def error(self) -> str:
-        """The one sentence on stderr."""
-        assert self.err.startswith("error: ")
-        assert self.err.endswith("\n")
-        assert self.err.count("\n") == 1
-        return self.err.removeprefix("error: ").strip()
+        """The one sentence on stderr, but for what was foretold if there was work before it."""
+        *foretold, sentence = self.err.splitlines(keepends=True)
+        assert all(" steps in " in line and ", expected to end in about " in line for line in foretold)
+        assert len(foretold) <= 1
+        assert sentence.startswith("error: ")
+        assert sentence.endswith("\n")
+        return sentence.removeprefix("error: ").strip()
 
 
 Vitrail = Callable[..., Done]

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from vitrail.cli import forecast, progress
+from vitrail.cli import progress
 from vitrail.cli.bar import describe
 from vitrail.cli.forecast import Forecast, duration
 from vitrail.cli.progress import shown_progress
@@ -22,8 +22,7 @@ def at(step: int, *, left: float = 30.0, evaluation: dict[str, float] | None = N
 def clock(monkeypatch):
     """`clock(seconds)` moves the clock that decides what is shown."""
     now = [1000.0]
-    for module in (forecast, progress):
-        monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
 
     def forward(seconds: float) -> None:
         now[0] += seconds
@@ -47,25 +46,17 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-def test_the_end_is_foretold_once_when_the_speed_is_known(clock):
+def test_the_end_is_foretold_once_as_soon_as_the_speed_is_known():
     speed = Forecast()
-    clock(60)  # reading data and importing torch say nothing of the speed
-    assert speed.sentence(at(1)) is None
-    clock(0.5)
-    assert speed.sentence(at(2)) is None
-    clock(0.6)
-    assert speed.sentence(at(3, left=math.inf)) is None
-    sentence = speed.sentence(at(3, left=90))
+    assert speed.sentence(at(0, left=math.nan)) is None
+    sentence = speed.sentence(at(0, left=90))
     assert sentence is not None
     assert sentence.startswith("40 steps in 4 epochs, expected to end in about 1 min 30 s, at ")
     assert speed.sentence(at(4)) is None
 
 
-def test_nothing_is_foretold_of_what_has_ended(clock):
-    speed = Forecast()
-    speed.sentence(at(1))
-    clock(2)
-    assert speed.sentence(at(40, left=0.0)) is None
+def test_nothing_is_foretold_of_what_has_ended():
+    assert Forecast().sentence(at(40, left=0.0)) is None
 
 
 def test_plain_lines_every_other_second_and_the_last(clock, capsys):

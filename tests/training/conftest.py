@@ -22,6 +22,7 @@ from vitrail.models.vit import ViTConfig
 from vitrail.runs import RunDirectory
 from vitrail.training import loop
 from vitrail.training.loop import Progress, Training
+from vitrail.training.plans import Timing
 
 CONFIG = RunConfig(
     recipe="digits",
@@ -48,6 +49,7 @@ def start(
     images: ImageSet | None = None,
     *,
     autocast: bool = False,
+    timing: Timing | None = None,
 ) -> Training:
     """A training in `path`, new or resumed, of 40 images in 5 steps an epoch, with `settings` as for --set."""
     config = with_settings(CONFIG, settings or {})
@@ -60,9 +62,8 @@ def start(
         classes=("left", "middle", "right"),
         preprocess=Preprocess(image_size=config.model.image_size, channels=1, fit="pad"),
     )
-    return Training(
-        config, images or draw_images(40, seed=0), draw_images(24, seed=1), run, card, torch.device("cpu"), autocast
-    )
+    training, validation = images or draw_images(40, seed=0), draw_images(24, seed=1)
+    return Training(config, training, validation, run, card, torch.device("cpu"), autocast, timing)
 
 
 def silent(progress: Progress) -> None:
@@ -126,5 +127,6 @@ def small(tmp_path: Path) -> SimpleNamespace:
         silent=silent,
         metrics=metrics,
         outcome=outcome,
+        outcome_of=lambda training: (training.run(silent), outcome(training))[1],
         stop_after=stop_after,
     )

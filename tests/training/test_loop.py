@@ -301,10 +301,11 @@ def test_validation_numbers_are_those_of_the_model(small):
 def test_progress_tells_where_a_training_is(small, tmp_path):
     training, seen = small.start(tmp_path / "run"), []
     training.run(seen.append)
-    assert [progress.step for progress in seen if progress.evaluation is None] == list(range(1, 16))
+    assert [progress.step for progress in seen if progress.evaluation is None] == list(range(16))
     assert [progress.epoch for progress in seen if progress.evaluation is not None] == [1, 2, 3]
     assert {(progress.num_steps, progress.num_epochs) for progress in seen} == {(15, 3)}
-    assert all(math.isfinite(progress.loss) and progress.images_per_second > 0 for progress in seen)
+    assert all(math.isfinite(progress.loss) and progress.images_per_second > 0 for progress in seen[1:])
+    assert all(0 < progress.seconds_left < math.inf for progress in seen if progress.step < 15)
     assert seen[-1].seconds_left == 0
     assert seen[-1].evaluation == small.metrics(tmp_path / "run")[-1]
 

@@ -226,7 +226,7 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_used(small, 
     (message,) = messages
     assert f"{folder / 'step-000000008'}." in message
     assert message.endswith("; using the one before")
-    assert steps[1] == 8  # it went on after step 7
+    assert steps[:3] == [7, 7, 8]  # it went on after step 7
     assert small.outcome(training) == expected
     assert [path.stem[-2:] for path in checkpoint_paths(folder)] == ["14", "15"]
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vitrail.training.loop import Progress
 
-FORECAST_SECONDS = 1.0  # after so long the speed is known well enough
-
 
 def duration(seconds: float) -> str:
     """`42 s`, `3 min 20 s`, `2 h 5 min`."""
@@ -23,18 +21,14 @@ def duration(seconds: float) -> str:
 
 
 class Forecast:
-    """Says once, as soon as the speed is known, when training is expected to end."""
+    """Says once, before the work starts, when the command is expected to end."""
 
     def __init__(self) -> None:
-        self.started: float | None = None
         self.said = False
 
     def sentence(self, progress: Progress) -> str | None:
         """The sentence, the first time it can be said; None at all other times."""
-        now = time.monotonic()
-        self.started = self.started or now
-        early = now - self.started < FORECAST_SECONDS
-        if self.said or early or not 0 < progress.seconds_left < math.inf:
+        if self.said or not 0 < progress.seconds_left < math.inf:
             return None
         self.said = True
         end = time.strftime("%H:%M:%S", time.localtime(time.time() + progress.seconds_left))

@@ -57,6 +57,6 @@ class _Lines:
             if sentence:
                 say(sentence)
         due = time.monotonic() - self.last_line > LINE_SECONDS
-        if progress.evaluation is not None and (due or progress.epoch == progress.num_epochs):
+        if progress.evaluation is not None and (due or progress.step == progress.num_steps):
             self.last_line = time.monotonic()
             say(_epoch_line(progress))

@@ -1,7 +1,8 @@
 """The training loop, in the order things happen.
 
-For each epoch: for each batch draw, augment, forward, backward, clip, step, log, checkpoint; then evaluate, keep the
-best, checkpoint. Everything random is a function of (seed, epoch, step), so a resumed run goes on as if never stopped.
+For each epoch: for each batch plan, draw, augment, forward, backward, clip, step, log, checkpoint; then evaluate, keep
+the best, checkpoint. Everything random is a function of (seed, epoch, step), so a resumed run goes on as if never
+stopped.
 """
 
 from __future__ import annotations
@@ -32,12 +33,15 @@ from vitrail.runs import RunDirectory
 from vitrail.training.compilation import compile_if_faster, compile_model, compiling_pays, has_compiler
 from vitrail.training.metrics_log import MetricsLog
 from vitrail.training.optim import create_optimizers
+from vitrail.training.plans import Planner, Timing, Workload
 from vitrail.training.schedule import learning_rate_scale
 from vitrail.training.signals import StopSignals
 from vitrail.training.state import Counters, TrainingState, load_newest_checkpoint, save_checkpoint
+from vitrail.training.trackers import Tracker
 
 REPORT_SECONDS = 0.25
-MEASURED_STEPS = 20  # steps after which a run's speed is known well enough to plan with
+MEASURED_STEPS = 20  # steps after which a run's speed is known well enough to decide on compiling
+TRIED_STEPS, TRIED_SECONDS = 3, 1.0  # tried before the first step, to know the speed: so many, or for so long
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Training:
         card: ModelCard,
         device: torch.device,
         autocast: bool,
+        timing: Timing | None = None,
     ) -> None:
         self.config, self.settings = config, config.training
         self.run_directory, self.card, self.device, self.autocast = run, card, device, autocast
@@ -82,9 +87,13 @@ class Training:
         self.compute: nn.Module = model  # what the forward pass calls: the model, or its compiled form
         self.loader = MemoryLoader(images, self.settings.batch_size, config.seed, device)
         self.validation = to_tensors(validation, device)
-        self.num_steps = self.loader.num_batches * self.settings.epochs
+        threads = torch.get_num_threads() if device.type == "cpu" else 1
+        work = Workload(self.loader.batch_size, self.loader.num_batches, len(validation), threads)
+        self.planner = Planner(run.journal, self.settings, work, timing or Timing(time.perf_counter()))
+        self.clock = self.planner.clock
         self.loss_sum = torch.zeros((), device=device)
         self.correct_sum = torch.zeros((), device=device)
+        self.tracker: Tracker | None = None  # set by a caller who has one
         self.last_means = (math.nan, math.nan)  # loss and accuracy of the last line in metrics.jsonl
 
     def run(self, report: Report) -> Counters:
@@ -98,36 +107,63 @@ class Training:
         self.loss_sum.fill_(counters.loss_sum)
         self.correct_sum.fill_(counters.correct_sum)
         self.first_step, self.first_seconds = counters.step, counters.train_seconds
-        self.started = self.reported = self.mark = self.checkpointed = time.perf_counter()
+        self.planner.replay(counters.step, counters.wall_seconds)
+        self.reported = self.mark = self.checkpointed = self.clock()
+        self.log = MetricsLog(self.run_directory.metrics_path, counters.step, counters.epoch, self.tracker)
         with (
+            contextlib.closing(self.log),
             StopSignals() as self.signals,
-            contextlib.closing(MetricsLog(self.run_directory.metrics_path, counters.step, counters.epoch)) as self.log,
             _deterministic(self.settings.deterministic),
         ):
             for sentence in refused:
                 report(self._progress(message=f"{sentence}; using the one before"))
             self._replay_compilation()
-            while counters.epoch < self.settings.epochs and not counters.stopped_early:
+            if self._goes_on():
+                self.planner.begin(counters.step, self._try_steps())
+                report(self._progress())  # before the work starts, so that its end can be foretold
+            while self._goes_on():
                 self._train_epoch(report)
                 self._finish_epoch(report)
                 if self.signals.received is not None:  # during the evaluation
                     self._stop(self.signals.received)
         return counters
 
+    def _goes_on(self) -> bool:
+        return self.state.counters.epoch < self.planner.num_epochs and not self.state.counters.stopped_early
+
+    def _try_steps(self) -> float:
+        """Seconds that a step takes, by real ones on a copy of the state, which is then thrown away."""
+        kept, compute = self.state, self.compute
+        sums = self.loss_sum.clone(), self.correct_sum.clone()
+        self.state = copy.deepcopy(self.state)
+        self.compute, seconds = self.state.model.train(), list[float]()
+        while len(seconds) < TRIED_STEPS and sum(seconds) < TRIED_SECONDS:
+            started = self.clock()
+            self._step(self.state.counters.epoch, 0)
+            self._wait_for_device()
+            seconds.append(self.clock() - started)
+        self.state, self.compute = kept, compute
+        self.loss_sum.copy_(sums[0])
+        self.correct_sum.copy_(sums[1])
+        return min(seconds)
+
     def _train_epoch(self, report: Report) -> None:
         """The steps of the epoch under way that are not done yet."""
-        counters = self.state.counters
+        counters, planner = self.state.counters, self.planner
+        first = counters.epoch * self.loader.num_batches
         self.compute.train()
-        self.mark = time.perf_counter()
-        for index in range(counters.step - counters.epoch * self.loader.num_batches, self.loader.num_batches):
+        self.mark = self.clock()
+        while counters.step < min(first + self.loader.num_batches, planner.plan.num_steps):
+            planner.consider(counters.step)
             self._consider_compilation(report)
-            self._step(counters.epoch, index)
+            self._step(counters.epoch, counters.step - first)
             counters.step += 1
-            now = time.perf_counter()
+            now = self.clock()
             if now - self.reported > REPORT_SECONDS:
                 self.reported = now
                 report(self._progress())
-            if counters.step - counters.logged_step >= self.settings.log_steps or counters.step == self.num_steps:
+            last = counters.step == planner.plan.num_steps
+            if counters.step - counters.logged_step >= self.settings.log_steps or last:
                 self._log_training()
             if self.signals.received is not None:
                 self._stop(self.signals.received)
@@ -164,7 +200,7 @@ class Training:
 
     def _set_learning_rate(self) -> None:
         settings = self.settings
-        progress = (self.state.counters.step + 0.5) / self.num_steps  # the middle of the step under way
+        progress = self.planner.plan.progress_at(self.state.counters.step + 0.5)  # the middle of the step under way
         scale = learning_rate_scale(progress, settings.warmup_rate, settings.schedule, settings.final_rate)
         for optimizer, rates in zip(self.state.optimizers, self.base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -188,24 +224,31 @@ class Training:
         """Evaluate, keep the model if it is the best so far, consider stopping, checkpoint."""
         counters = self.state.counters
         self._check_finite()
-        started = time.perf_counter()
+        started = self.clock()
         evaluated = self.state.model if self.state.averaged is None else self.state.averaged
         accuracy, loss = _evaluate(evaluated, self.validation, self.device)
         self._check_finite(loss)
+        seconds = self.clock() - started
         counters.epoch += 1
-        counters.evaluation_seconds += time.perf_counter() - started
-        line = {"split": "validation", "epoch": counters.epoch, "accuracy": accuracy, "loss": loss}
+        counters.evaluation_seconds += seconds
+        line = {
+            "split": "validation",
+            "epoch": self.planner.epochs_done(counters.epoch, counters.step),
+            "accuracy": accuracy,
+            "loss": loss,
+        }
         self.log.evaluation(line, counters.step)
         best_loss = math.inf if counters.best_loss is None else counters.best_loss
         if (accuracy, -loss) > (counters.best_accuracy, -best_loss):
             counters.best_accuracy, counters.best_loss, counters.best_epoch = accuracy, loss, counters.epoch
             save_model(self.run_directory.path, evaluated.state_dict(), self.card)
         patience = self.settings.early_stop_epochs
-        if patience and counters.epoch - counters.best_epoch >= patience and counters.epoch < self.settings.epochs:
+        if patience and counters.epoch - counters.best_epoch >= patience and counters.epoch < self.planner.num_epochs:
             self.run_directory.journal.write("early_stop", step=counters.step, epoch=counters.epoch)
             counters.stopped_early = True
         self._checkpoint()
-        report(self._progress(evaluation=line))
+        self.planner.count_evaluation(seconds, self.clock() - started)
+        report(self._progress(evaluation=line, message=self.planner.shortness(counters.step)))
 
     def _check_finite(self, validation_loss: float = 0.0) -> None:
         """Raise TrainingError rather than log, evaluate or save what is not a number."""
@@ -251,47 +294,50 @@ class Training:
         self.log.sync()
         counters = self.state.counters
         counters.loss_sum, counters.correct_sum = self.loss_sum.item(), self.correct_sum.item()
+        counters.wall_seconds = self.planner.wall_seconds()
         save_checkpoint(self.run_directory.checkpoints_path, self.state)
-        self.checkpointed = self.mark = time.perf_counter()
+        self.checkpointed = self.mark = self.clock()
 
     def _stop(self, signal_number: int) -> None:
         self._checkpoint()
         step, name = self.state.counters.step, signal.Signals(signal_number).name
         self.run_directory.journal.write("interrupted", step=step, signal=name)
         raise Interrupted(
-            f"Stopped by {name} after step {step} of {self.num_steps}, all saved; "
+            f"Stopped by {name} after step {step} of {self.planner.plan.num_steps}, all saved; "
             f"continue with: {self.run_directory.resume_command()}",
             signal_number,
         )
 
     def _tick(self) -> None:
         """Count the time since the last mark as training, after waiting for the device."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
+        self._wait_for_device()
+        now = self.clock()
         self.state.counters.train_seconds += now - self.mark
         self.mark = now
 
+    def _wait_for_device(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def _progress(self, evaluation: dict[str, Any] | None = None, message: str | None = None) -> Progress:
-        counters = self.state.counters
+        counters, planner = self.state.counters, self.planner
         loss, accuracy = self.last_means
         if counters.step > counters.logged_step:
             num_steps = counters.step - counters.logged_step
             loss = self.loss_sum.item() / num_steps
             accuracy = self.correct_sum.item() / (num_steps * self.loader.batch_size)
         done = counters.step - self.first_step
-        seconds_a_step = (time.perf_counter() - self.started) / max(done, 1)  # validation and checkpoints included
-        trained = counters.train_seconds - self.first_seconds + (0 if evaluation else time.perf_counter() - self.mark)
+        trained = counters.train_seconds - self.first_seconds + (0 if evaluation else self.clock() - self.mark)
         mixed = self.config.data.augment.mixes
         return Progress(
             step=counters.step,
-            num_steps=self.num_steps,
-            epoch=min(counters.epoch + (evaluation is None), self.settings.epochs),
-            num_epochs=self.settings.epochs,
+            num_steps=planner.plan.num_steps,
+            epoch=min(counters.epoch + (evaluation is None), planner.num_epochs),
+            num_epochs=planner.num_epochs,
             loss=loss,
             accuracy=None if mixed else accuracy,
             images_per_second=self.loader.batch_size * done / trained if done else 0.0,
-            seconds_left=seconds_a_step * (self.num_steps - counters.step) if done else math.inf,
+            seconds_left=planner.seconds_left(counters.step),
             evaluation=evaluation,
             message=message,
         )
@@ -306,7 +352,8 @@ class Training:
             self._replay_compilation()
             return
         self._tick()
-        seconds_left = counters.train_seconds / max(counters.step, 1) * (self.num_steps - counters.step)
+        num_left = self.planner.plan.num_steps - counters.step
+        seconds_left = counters.train_seconds / max(counters.step, 1) * num_left
         compiled = None
         if wanted == "on" and not has_compiler(self.device):
             report(self._progress(message="torch.compile is left out: there is no C++ compiler"))
@@ -318,8 +365,10 @@ class Training:
                 report(self._progress(message="torch.compile is left out: the compiled model is not faster"))
         journal.write("compile", step=counters.step, compiled=compiled is not None)
         self.compute = self.state.model if compiled is None else compiled
-        counters.compile_seconds += time.perf_counter() - self.mark
-        self.mark = time.perf_counter()
+        seconds = self.clock() - self.mark
+        counters.compile_seconds += seconds
+        self.planner.count_compilation(seconds)
+        self.mark = self.clock()
 
     def _replay_compilation(self) -> None:
         """Compile as before the run was stopped: compiled arithmetic differs in the last bit."""

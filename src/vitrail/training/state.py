@@ -38,6 +38,8 @@ class Counters:
     """time of validation"""
     compile_seconds: float = 0.0
     """time of torch.compile and of its first step"""
+    wall_seconds: float = 0.0
+    """time since the command's start, those of earlier commands on the run included"""
     loss_sum: float = 0.0
     """sum of the losses since the last line in metrics.jsonl"""
     correct_sum: float = 0.0

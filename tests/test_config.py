@@ -16,6 +16,7 @@ from vitrail.config import (
     config_to_json,
     differences,
     parse_assignments,
+    parse_duration,
     parse_requirements,
     settings_of,
     with_settings,
@@ -405,3 +406,23 @@ def test_a_requirement_that_is_no_name_and_number_is_refused(requirement: str) -
     message = f"--require {requirement!r} is not of the form name=number, such as accuracy=0.95"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         parse_requirements([requirement])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("10m", 600), ("2.5m", 150), ("1h30m", 5400), ("1h 1m 1s", 3661), ("0.5H", 1800), ("36000s", 36000)],
+)
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["10", " 2.5 ", "1e3"])
+def test_a_duration_without_unit_is_refused(text):
+    with pytest.raises(ConfigError, match=r"^--time '.*' has no unit; add s, m or h, such as [\d.e]+m$"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["", "m", "10x", "10min", "-5m", "30m1h", "1.m", "ten minutes"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ConfigError, match=r"^--time '.*' is not a time; write it as 90s, 10m or 1h30m$"):
+        parse_duration(text)

@@ -15,6 +15,7 @@ from vitrail.runs import (
     Journal,
     RunDirectory,
     all_runs,
+    copy_decisions,
     find_run,
     new_run,
     newest_unfinished,
@@ -326,3 +327,26 @@ def test_opening_a_run_reads_nothing():
     assert not run.exists()
     assert json.dumps(run.journal.events()) == "[]"
     assert not Path("nowhere").exists()
+
+
+def test_decisions_are_copied_once_each_and_nothing_else(tmp_path):
+    source, target = RunDirectory(tmp_path / "first"), RunDirectory(tmp_path / "second")
+    for run in (source, target):
+        run.path.mkdir()
+    plans = [{"step": 0, "progress": 0.0, "num_steps": 50}, {"step": 30, "progress": 0.6, "num_steps": 47}]
+    source.journal.write("start", device="cpu", bfloat16=True, threads=2, data=["a"])
+    source.journal.write("plan", **plans[0])
+    source.journal.write("compile", step=20, compiled=False)
+    source.journal.write("interrupted", step=25, signal="SIGINT")
+    source.journal.write("plan", **plans[1])
+    for _ in range(2):  # as a run writes it that crashed just after
+        source.journal.write("early_stop", step=40, epoch=4)
+    source.journal.write("finished", result={})
+    copy_decisions(source, target)
+    assert target.journal.events() == [
+        {"event": "plan", **plans[0]},
+        {"event": "compile", "step": 20, "compiled": False},
+        {"event": "plan", **plans[1]},
+        {"event": "early_stop", "step": 40, "epoch": 4},
+        {"event": "repeats", "run": "first", "bfloat16": True, "threads": 2},
+    ]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # torch hangs on it and on checkpoint, and `vitrail runs` mus
     from vitrail.config import RunConfig
 
 RUNS = Path("runs")
+_DECISIONS = frozenset({"plan", "compile", "early_stop"})  # events of a journal that change what is computed
 
 
 class Journal:
@@ -75,6 +76,8 @@ class RunDirectory:
         self.path = Path(path)
         self.config_path = self.path / "config.json"
         self.splits_path = self.path / "splits.json"
+        self.corrections_path = self.path / "corrections.csv"
+        self.audit_path = self.path / "audit.json"
         self.environment_path = self.path / "environment.json"
         self.metrics_path = self.path / "metrics.jsonl"
         self.checkpoints_path = self.path / "checkpoints"
@@ -144,8 +147,8 @@ class RunDirectory:
         if self.path.is_dir() and any(self.path.iterdir()):
             raise ConfigError(f"{self.path} is not empty and holds no run; give --out a new folder")
 
-    def create(self, config: str, splits: str) -> None:
-        """Make the directories and write config.json and splits.json, given as text.
+    def create(self, config: str, splits: str, corrections: str | None = None, audit: str | None = None) -> None:
+        """Make the directories and write config.json, splits.json, corrections.csv and audit.json, given as text.
 
         Raises ConfigError if the folder is in use, CheckpointError if it cannot be made or written to.
         """
@@ -157,7 +160,9 @@ class RunDirectory:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"{self.path} could not be made: {error.strerror or error}") from error
-        write_atomically(self.splits_path, splits)
+        for path, text in ((self.corrections_path, corrections), (self.audit_path, audit), (self.splits_path, splits)):
+            if text is not None:
+                write_atomically(path, text)
         write_atomically(self.config_path, config)  # last: it makes the folder a run
 
 
@@ -217,6 +222,21 @@ def find_run(name: str | Path) -> RunDirectory:
         raise ConfigError(f"{name} is not a run: it holds no config.json; `vitrail train` makes runs below runs/")
     near = suggest(str(name), [known.path.name if bare else str(known.path) for known in all_runs()])
     raise ConfigError(f"No run at {name}.{near} Give a run's directory, or `last` for the newest finished one")
+
+
+def copy_decisions(source: RunDirectory, target: RunDirectory) -> None:
+    """Let `target`, a run not begun yet, repeat `source`, which is finished: its journal gets what was decided there.
+
+    `repeats` says so, and what was computed with; then no plan is made anew.
+    """
+    known: list[dict[str, Any]] = []
+    for event in source.journal.events():
+        if event.get("event") in _DECISIONS and event not in known:
+            known.append(event)
+            target.journal.write(**event)
+    began = source.journal.last("start")
+    assert began is not None
+    target.journal.write("repeats", run=source.path.name, bfloat16=began["bfloat16"], threads=began["threads"])
 
 
 def newest_unfinished() -> RunDirectory:

@@ -123,7 +123,7 @@ def test_steps_within_is_what_trying_finds(seconds, in_epoch, num_batches, step_
         (lambda passed: 0.1, 1.0),
         (lambda passed: 0.1 if passed < BUDGET / 2 else 0.2, 1.0),
         (lambda passed: 0.1 if passed < BUDGET / 2 else 0.05, 1.0),
-        (lambda passed: 0.1 if passed < 0.9 * BUDGET else 0.2, 1.02),
+        (lambda passed: 0.1 if passed < 0.8 * BUDGET else 0.2, 1.02),
         (lambda passed: 0.05 + 0.03 * math.sin(passed), 1.02),
         (lambda passed: 0.1 if passed % 3 < 2 else 0.3, 1.02),
         (lambda passed: 2.0, 1.05),

@@ -127,11 +127,11 @@ def _calibration(images: _Images, correct: NDArray[np.bool_]) -> dict[str, float
 def _averages(counts: ClassCounts) -> dict[str, NDArray[np.float64]]:
     """The results that follow from counts by class (..., K), each (...)."""
     hits, images, predicted = counts
-    present = images > 0
-    num_present = present.sum(axis=-1)
+    num_present = (images > 0).sum(axis=-1)
 
+    # A class without images has no hits, so that it adds nothing.
     def mean_over_classes(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.where(present, part / np.maximum(whole, 1), 0.0).sum(axis=-1) / num_present
+        return (part / np.maximum(whole, 1)).sum(axis=-1) / num_present
 
     return {
         "accuracy": hits.sum(axis=-1) / images.sum(axis=-1),

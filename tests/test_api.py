@@ -146,13 +146,13 @@ def test_progress_is_reported(photos, tiny, monkeypatch):
     monkeypatch.setattr("vitrail.training.loop.REPORT_SECONDS", -1.0)
     seen: list[Progress] = []
     run = vitrail.train("photos", epochs=2, settings=tiny, report=seen.append)
-    assert [progress.step for progress in seen if progress.evaluation is None] == [1, 2, 3, 4, 5, 6]
+    assert [progress.step for progress in seen if progress.evaluation is None] == [0, 1, 2, 3, 4, 5, 6]
     assert [(progress.step, progress.epoch) for progress in seen if progress.evaluation] == [(3, 1), (6, 2)]
     assert {(progress.num_steps, progress.num_epochs) for progress in seen} == {(6, 2)}
     evaluations = [progress.evaluation for progress in seen if progress.evaluation]
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert evaluations == [line for line in lines if "split" in line]
-    assert all(progress.loss > 0 and progress.images_per_second > 0 for progress in seen)
+    assert all(progress.loss > 0 and progress.images_per_second > 0 for progress in seen[1:])
     assert seen[-1].seconds_left == 0
 
 
@@ -195,7 +195,7 @@ def test_a_stopped_training_goes_on_from_where_it_was(photos, tiny, monkeypatch)
 
 def test_a_run_stopped_while_it_is_tested_is_tested_again(photos, tiny, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(session, "classification_metrics", lambda *arguments: signal.raise_signal(signal.SIGINT))
+        patch.setattr(session, "metrics_of", lambda *arguments: signal.raise_signal(signal.SIGINT))
         with pytest.raises(Interrupted, match="Stopped by SIGINT; continue with: vitrail train --resume --out run"):
             vitrail.train("photos", epochs=1, settings=tiny, out="run")
     assert vitrail.Run("run").result is None
@@ -394,3 +394,98 @@ def test_a_figure_shows_itself(digits_run):
     picture = vitrail.Run(digits_run).figures()["confusion"]
     assert picture._repr_png_().startswith(b"\x89PNG")
     assert picture._repr_png_() == picture.path.read_bytes()
+
+
+# A time, and doing it again
+
+
+def events(run: vitrail.Run, name: str) -> list[dict[str, object]]:
+    return [event for event in run.directory.journal.events() if event["event"] == name]
+
+
+def last_weights(run: vitrail.Run) -> bytes:
+    return max(run.path.glob("checkpoints/*.safetensors")).read_bytes()
+
+
+@pytest.fixture
+def timed(photos, tiny) -> vitrail.Run:
+    """A run that was given three seconds."""
+    return vitrail.train("photos", time="3s", settings=tiny)
+
+
+def test_a_run_with_a_time_is_repeated_to_the_bit(timed):
+    assert timed.result["stopped"] == "time"
+    assert timed.config.training.time_seconds == 3
+    assert events(timed, "plan")[0]["step"] == 0
+    num_steps = timed.result["images_seen"] // 16
+    assert num_steps == events(timed, "plan")[-1]["num_steps"]
+    assert timed.result["epochs"] == round(num_steps / 3, 2)
+    journal = timed.directory.journal
+    lines = [{**line, "threads": 1} if line["event"] == "start" else line for line in journal.events()]
+    journal.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for name in ("last", timed.path, timed.path.name):
+        again = vitrail.train(recipe=str(name))
+        assert events(again, "plan") == events(timed, "plan")
+        (repeats,) = events(again, "repeats")
+        assert {**repeats, "run": ""} == {"event": "repeats", "run": "", "bfloat16": False, "threads": 1}
+        assert events(again, "start")[0]["threads"] == 1
+        assert weights(again) == weights(timed)
+        assert last_weights(again) == last_weights(timed)
+        assert again.config == timed.config
+        assert again.result["test"] == timed.result["test"]
+
+
+def test_a_repetition_that_was_stopped_goes_on_as_one(timed, monkeypatch):
+    monkeypatch.setattr("vitrail.training.loop.REPORT_SECONDS", -1.0)
+    with pytest.raises(Interrupted):
+        vitrail.train(recipe=str(timed.path), out="again", report=stop_at(4))
+    resumed = vitrail.train(out="again", resume=True)
+    assert events(resumed, "plan") == events(timed, "plan")
+    assert last_weights(resumed) == last_weights(timed)
+
+
+def test_a_run_with_other_settings_or_data_makes_plans_of_its_own(timed, tiny, write_idx):
+    write_idx(Path("others"), seed=1)
+    for options in ({"seed": 5}, {"settings": {"training.learning_rate": 0.01}}, {"data": "others"}):
+        other = vitrail.train(recipe="runs/photos-digits-1", **options)
+        assert not events(other, "repeats")
+        assert len(events(other, "plan")) >= 1
+        assert other.config.recipe == "digits"
+        assert other.config.training.time_seconds == 3
+        assert other.config.model == timed.config.model
+        assert weights(other) != weights(timed)
+
+
+def test_epochs_take_the_place_of_a_time(timed):
+    run = vitrail.train(recipe=str(timed.path), epochs=2)
+    assert run.config.training.time_seconds is None
+    assert (run.result["stopped"], run.result["epochs"]) == ("done", 2)
+    assert not events(run, "plan")
+
+
+def test_data_that_moved_are_repeated_where_they_are_now(timed):
+    Path("photos").rename("moved")
+    again = vitrail.train("moved", recipe=str(timed.path))
+    assert events(again, "repeats")
+    assert last_weights(again) == last_weights(timed)
+
+
+@pytest.mark.parametrize(
+    ("options", "pattern"),
+    [
+        ({"time": "10m", "epochs": 3}, "^Epochs and a time both say how long to train; leave --epochs or --time out$"),
+        ({"time": 60, "settings": {"training.epochs": 3}}, "^Epochs and a time both say how long"),
+        ({"epochs": 3, "settings": {"training.time_seconds": "60"}}, "^Epochs and a time both say how long"),
+        ({"settings": {"training.time_seconds": "60", "training.epochs": "3"}}, "^Epochs and a time both say how"),
+        ({"time": 60, "settings": {"training.time_seconds": 60}}, "^training.time_seconds is given twice, by --time"),
+        ({"time": "10"}, "^--time '10' has no unit; add s, m or h, such as 10m$"),
+        ({"time": 0}, "^training.time_seconds=0 is not possible; use a number greater than 0$"),
+        ({"recipe": "runs/photos-digits-7"}, "^No run at runs/photos-digits-7"),
+        ({"recipe": "last"}, "^There is no finished run below runs/ here"),
+        ({"recipe": "digts"}, "^No recipe named 'digts'. Did you mean 'digits'?"),
+    ],
+)
+def test_what_cannot_be_meant_of_times_and_runs(photos, options, pattern):
+    with pytest.raises(ConfigError, match=pattern):
+        vitrail.train("photos", **options)
+    assert not Path("runs").exists()

@@ -2,14 +2,24 @@ import json
 import os
 import subprocess
 import sys
+import time
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
 
 import vitrail
+from vitrail.checkpoint import load_model
+from vitrail.config import config_to_json
+from vitrail.data.dataset import Dataset
+from vitrail.data.named import read_digits
+from vitrail.engines.pytorch import TorchEngine
 from vitrail.errors import ConfigError
+from vitrail.evaluation.calibration import fit_temperature
+from vitrail.preparation import Request, prepare_new
 from vitrail.runs import RunDirectory
+from vitrail.session import say_nothing, train_model, train_prepared
 
 SMALL = {"model.embed_dim": 16, "model.depth": 1}
 
@@ -88,3 +98,47 @@ def test_a_run_goes_on_on_its_own_device(stopped):
     with pytest.raises(ConfigError, match="device='cuda:7' is not there"):
         vitrail.train(resume=True, out=stopped)
     assert vitrail.train(resume=True, out=stopped, device="cpu").result["stopped"] == "done"
+
+
+@pytest.fixture
+def without_test():
+    """The config and the images of a training on digits from which no test split is drawn."""
+    images = read_digits().take(np.arange(400))
+    classes = tuple("0123456789")
+    dataset = Dataset("arrays", classes, ("all",), lambda split: images, draws_test=False)
+    return prepare_new(dataset, Request(epochs=1, settings=SMALL))
+
+
+def trained(train, directory, prepared):
+    """What `train` gives of a run made in `directory`."""
+    directory.create(config_to_json(prepared[0]), prepared[1].splits.to_json())
+    return train(directory, *prepared, torch.device("cpu"), say_nothing, time.perf_counter())
+
+
+def test_a_model_alone_is_the_one_of_a_whole_run(tmp_path, without_test):
+    alone, whole = RunDirectory(tmp_path / "alone"), RunDirectory(tmp_path / "whole")
+    facts = trained(train_model, alone, without_test)
+    trained(train_prepared, whole, without_test)
+    assert {"run", "epochs", "train_seconds", "stopped"} <= {*facts} <= {*whole.result()}
+    assert (alone.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+    assert alone.result() is None
+    assert not alone.environment_path.exists()
+    assert not [*alone.figures_path.iterdir(), *alone.predictions_path.iterdir()]
+
+
+def test_without_a_test_split_the_rest_of_a_run_is_there(tmp_path, without_test):
+    directory = RunDirectory(tmp_path / "run")
+    trained(train_prepared, directory, without_test)
+    assert "test" not in directory.result()
+    assert directory.result()["validation"]["images"] == 40
+    assert sorted(path.name for path in directory.figures_path.iterdir()) == ["curves.png", "samples.png"]
+
+
+def test_the_temperature_is_that_of_the_validation_images(tmp_path, without_test):
+    content, cpu = without_test[1], torch.device("cpu")
+    for name, train in (("alone", train_model), ("whole", train_prepared)):
+        directory = RunDirectory(tmp_path / name)
+        trained(train, directory, without_test)
+        model, card = load_model(directory.path)
+        logits = TorchEngine(model, cpu).logits(content.validation.pixels)
+        assert card.temperature == fit_temperature(logits, content.validation.labels) != 1

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitrail.api import Run, create_model, difference, evaluate, list_runs, load, predict, train
+    from vitrail.api import Run, audit, create_model, difference, evaluate, list_runs, load, predict, train
     from vitrail.classifier import Classifier
     from vitrail.config import RunConfig
     from vitrail.errors import (
@@ -39,6 +39,7 @@ _MODULES = {
     "RunConfig": "vitrail.config",
     "TrainingError": "vitrail.errors",
     "VitrailError": "vitrail.errors",
+    "audit": "vitrail.api",
     "create_model": "vitrail.api",
     "difference": "vitrail.api",
     "evaluate": "vitrail.api",
@@ -60,6 +61,7 @@ __all__ = [
     "RunConfig",
     "TrainingError",
     "VitrailError",
+    "audit",
     "create_model",
     "difference",
     "evaluate",
@@ -75,6 +77,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("vitrail")
+    if name == "sklearn":  # a module and no verb: vitrail.sklearn.ViTClassifier
+        return import_module("vitrail.sklearn")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

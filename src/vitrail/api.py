@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -12,28 +14,35 @@ from torch import nn
 from vitrail import history, models
 from vitrail.checkpoint import load_model
 from vitrail.classifier import Classifier, Count
-from vitrail.config import RunConfig, config_to_json
-from vitrail.data.dataset import Dataset, ImageSet
-from vitrail.data.sources import open_dataset
-from vitrail.data.splits import fingerprint, read_splits
+from vitrail.config import RunConfig, config_to_json, parse_duration
+from vitrail.data.audit import Audit
+from vitrail.data.splits import read_splits
 from vitrail.engines.pytorch import TorchEngine, resolve_device
-from vitrail.errors import ConfigError, DataError, suggest
-from vitrail.evaluation import classification_metrics
+from vitrail.errors import ConfigError, suggest
 from vitrail.labelling import Predictions, Wishes, label_images, list_inputs
-from vitrail.preparation import Request, prepare_new, prepare_resumed, resized
+from vitrail.preparation import (
+    Request,
+    TrainingData,
+    audit_requested,
+    evaluation_images,
+    is_repetition,
+    open_requested,
+    prepare_new,
+    prepare_resumed,
+)
 from vitrail.reporting.run_figures import (
     Picture,
-    draw_data_figures,
     run_html,
 )
-from vitrail.runs import RunDirectory, find_run, new_run, newest_unfinished
-from vitrail.session import say_nothing, train_prepared
+from vitrail.runs import RunDirectory, copy_decisions, find_run, new_run, newest_unfinished
+from vitrail.session import metrics_of, say_nothing, train_prepared
 
 if TYPE_CHECKING:
     from vitrail.training.loop import Report
 
 
-_BETTER_SMALL = frozenset({"loss", "ece"})
+_BETTER_SMALL = frozenset({"loss", "ece", "loss_uncalibrated", "ece_uncalibrated"})
+_NO_MERIT = frozenset({"temperature", "smallest_difference"})
 
 
 class Run:
@@ -95,29 +104,35 @@ def load(run: str | Path, device: str = "auto") -> Classifier:
 
 
 def train(
-    data: str | Path | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
     *,
     recipe: str | None = None,
     model: str | None = None,
     epochs: int | None = None,
+    time: float | str | None = None,
     seed: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
     precision: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    corrections: str | Path | None = None,
     report: Report | None = None,
     started: float | None = None,
 ) -> Run:
     """Train a classifier and test it once; gives the finished run.
 
-    `data` is a named set, a folder or a Parquet file; None is `digits`. `settings` are dotted keys, as for --set.
+    `data` is a named set, a folder or a Parquet file, or several of these, joined; None is `digits`. `corrections` is a
+    CSV file of corrections to it. `settings` are dotted keys, as for --set. `time` is the wall time for all of it, in
+    seconds or as text such as "10m", instead of `epochs`. `recipe` is a recipe's name, or a run whose settings are
+    taken; if none is changed, nor its data, a finished run is repeated, with the same weights to the last bit.
     `report` is called with a Progress as training goes on; `started` is time.perf_counter() at the command's start.
     With `resume`, the run at `out`, or the newest unfinished one, goes on; it must have the same config and data.
     Raises ConfigError, DataError, TrainingError or CheckpointError with one sentence, Interrupted after a signal.
     """
-    started = time.perf_counter() if started is None else started
-    request = Request(str(data) if data is not None else None, recipe, model, epochs, seed, precision, settings)
+    started = perf_counter() if started is None else started
+    seconds = parse_duration(time) if isinstance(time, str) else time
+    request = Request(_sources(data), recipe, model, epochs, seed, precision, settings, _path(corrections), seconds)
     target = resolve_device(device)
     if resume:
         directory = find_run(out) if out is not None else newest_unfinished()
@@ -128,33 +143,56 @@ def train(
     else:
         if out is not None:
             RunDirectory(out).check_unused()
-        dataset = open_dataset(request.data or "digits")
-        config, content = prepare_new(dataset, request)
+        request = request.resolved()
+        began = None if request.like is None else request.like.journal.last("start")
+        if began is not None and device == "auto":
+            with suppress(ConfigError):  # that device may not be here; then it is no repetition
+                target = resolve_device(began["device"])
+        dataset, corrections_read = open_requested(request)
+        config, content = prepare_new(dataset, request, corrections_read)
         directory = RunDirectory(out) if out is not None else new_run(dataset.name, config.recipe)
-        directory.create(config_to_json(config), content.splits.to_json() + "\n")
-        draw_data_figures(directory, content.train, dataset.classes)
+        _create(directory, config, content)
+        if request.like is not None and is_repetition(request.like, config, content, str(target)):
+            copy_decisions(request.like, directory)
     with directory.locked():
         train_prepared(directory, config, content, target, report or say_nothing, started)
     return Run(directory.path)
 
 
+def _sources(data: str | Path | Sequence[str | Path] | None) -> tuple[str, ...]:
+    given = [] if data is None else [data] if isinstance(data, str | Path) else data
+    return tuple(map(str, given))
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _create(directory: RunDirectory, config: RunConfig, content: TrainingData) -> None:
+    """Make the run's directory, with all that is known before training."""
+    audit = None if content.audit is None else json.dumps(content.audit.to_dict(), indent=1) + "\n"
+    corrections = None if content.corrections is None else content.corrections.text
+    directory.create(config_to_json(config), content.splits.to_json() + "\n", corrections, audit)
+
+
 def evaluate(
     run: str | Path,
-    data: str | Path | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
     *,
     split: str = "test",
+    corrections: str | Path | None = None,
     device: str = "auto",
     started: float | None = None,
     report: Count | None = None,
 ) -> dict[str, Any]:
     """How good a run's model is on one split: the JSON object of `vitrail evaluate`, results under the split's name.
 
-    Without `data` the run's own data and splits are used. Other data must have the same classes; its published split
-    of that name is taken, or all of it where none is published. `report` is called with the numbers of images done and
-    in all.
+    Without `data` the run's own data and splits are used, with its corrections or other `corrections`. Other data must
+    have classes of the model; its published split of that name is taken, or all of it where none is published, without
+    images that the run was trained on or chosen by.
     Raises ConfigError for an unknown run or split, or classes that differ, DataError for data that changed.
     """
-    started = time.perf_counter() if started is None else started
+    started = perf_counter() if started is None else started
     directory = find_run(run)
     if directory.result() is None and data is None and split == "test":
         raise ConfigError(
@@ -162,13 +200,7 @@ def evaluate(
             "finish it with --resume, or evaluate --split validation"
         )
     classifier = load(directory.path, device)
-    dataset, images = _evaluation_images(directory, None if data is None else str(data), split)
-    if dataset.classes != classifier.classes:
-        raise ConfigError(
-            f"{dataset.name} has the classes {_some(dataset.classes)}, the model {_some(classifier.classes)}; "
-            "evaluate on data with the model's classes"
-        )
-    images = resized(images, classifier.card.preprocess)
+    dataset, images = evaluation_images(directory, _sources(data), split, _path(corrections))
     logits = classifier.logits(images.pixels, report)
     known = directory.result() or {}
     config = directory.config()
@@ -180,15 +212,10 @@ def evaluate(
         "parameters": models.count_parameters(classifier.card.model),
         "images_seen": known.get("images_seen"),
         "train_seconds": known.get("train_seconds"),
-        "total_seconds": round(time.perf_counter() - started, 3),
+        "total_seconds": round(perf_counter() - started, 3),
         "stopped": known.get("stopped"),
-        split: classification_metrics(logits, images.labels, classifier.classes),
+        split: metrics_of(classifier.card, config, logits, images.labels),
     }
-
-
-def _some(classes: tuple[str, ...]) -> str:
-    shown = ", ".join(classes[:5])
-    return shown if len(classes) <= 5 else f"{shown} and {len(classes) - 5} more"
 
 
 def missed_requirements(metrics: Mapping[str, Any], requirements: Mapping[str, float]) -> list[str]:
@@ -197,7 +224,9 @@ def missed_requirements(metrics: Mapping[str, Any], requirements: Mapping[str, f
     Results must be at least as large; loss and ece, which are better small, at most.
     Raises ConfigError for a name that is no single number among the results.
     """
-    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    numbers = {
+        name: value for name, value in metrics.items() if isinstance(value, int | float) and name not in _NO_MERIT
+    }
     for name in requirements:
         if name not in numbers:
             raise ConfigError(
@@ -210,33 +239,6 @@ def missed_requirements(metrics: Mapping[str, Any], requirements: Mapping[str, f
         elif name not in _BETTER_SMALL and not numbers[name] >= required:
             missed.append(f"{name} is {numbers[name]:.6g}, below the required {required:.6g}")
     return missed
-
-
-def _evaluation_images(directory: RunDirectory, data: str | None, split: str) -> tuple[Dataset, ImageSet]:
-    """The images to evaluate on; the run's own splits whenever the data is what it was trained on."""
-    splits = read_splits(directory.splits_path)
-    source = data or directory.config().data.source
-    try:
-        dataset = open_dataset(source)
-    except ConfigError as error:
-        if data is not None:
-            raise
-        raise ConfigError(
-            f"The run's data, {source}, is not here ({error}); name it: vitrail evaluate RUN DATA"
-        ) from None
-    if data is None:
-        images = splits.images(dataset, split)
-        tested_on = (directory.journal.last("finished") or {}).get("test_fingerprint")
-        if split == "test" and tested_on not in (None, fingerprint(images)):
-            raise DataError(
-                f"The test images or labels of {dataset.name} have changed since the run was tested; "
-                "name the data to evaluate on it as it is: vitrail evaluate RUN DATA"
-            )
-        return dataset, images
-    trained_on = splits.parts["train"].source
-    if trained_on in dataset.published and fingerprint(dataset.read(trained_on)) == splits.fingerprint:
-        return dataset, splits.images(dataset, split)
-    return dataset, dataset.read("all" if dataset.published == ("all",) else split)
 
 
 def predict(
@@ -270,6 +272,14 @@ def predict(
     predictions = label_images(load(directory.path, device), paths, wishes, known=known, report=report)
     predictions.notes = (*notes, *predictions.notes)
     return predictions
+
+
+def audit(data: str | Path | Sequence[str | Path], *, corrections: str | Path | None = None) -> Audit:
+    """What is wrong with the images of `data`: counts by class, broken files, equal images within and across splits.
+
+    Raises ConfigError and DataError as `vitrail.train` does for data and corrections that cannot be used at all.
+    """
+    return audit_requested(Request(_sources(data), corrections=_path(corrections)))
 
 
 def list_runs(folder: str | Path = "runs") -> list[dict[str, Any]]:

@@ -91,6 +91,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def save_model(folder: Path, weights: dict[str, Tensor], card: ModelCard) -> None:
     """Write model.safetensors and model.json into `folder`. Raises CheckpointError if the disk refuses."""
     write_tensors(folder / "model.safetensors", weights)
+    save_card(folder, card)
+
+
+def save_card(folder: Path, card: ModelCard) -> None:
+    """Write model.json into `folder`. Raises CheckpointError if the disk refuses."""
     write_atomically(folder / "model.json", card.model_dump_json(indent=2) + "\n")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from vitrail.data.preprocess import Preprocess
 from vitrail.data.sources import open_dataset
 from vitrail.data.splits import Splits, fingerprint, make_splits, read_splits
 from vitrail.errors import ConfigError, DataError, some
-from vitrail.recipes import recipe_for, recipe_function
-from vitrail.runs import RunDirectory
+from vitrail.recipes import RECIPES, recipe_for, recipe_function
+from vitrail.runs import RunDirectory, find_run
+from vitrail.training.trackers import check_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -40,18 +41,26 @@ class Request:
     precision: str | None = None
     settings: Mapping[str, Any] | None = None
     corrections: Path | None = None
+    time_seconds: float | None = None
+    like: RunDirectory | None = None  # the run that `recipe` names, whose config is taken
 
     def all_settings(self) -> dict[str, Any]:
         """What was asked for by key, whether as a setting or as an option. Raises ConfigError where it is not clear."""
         options = {
             "training.epochs": ("--epochs", self.epochs),
+            "training.time_seconds": ("--time", self.time_seconds),
             "seed": ("--seed", self.seed),
             "training.precision": ("--precision", self.precision),
         }
-        given = {key: value for key, (_, value) in options.items() if value is not None}
+        given: dict[str, Any] = {key: value for key, (_, value) in options.items() if value is not None}
         asked = self.settings or {}
         for key in given.keys() & asked.keys():
             raise ConfigError(f"{key} is given twice, by {options[key][0]} and as a setting; leave one of them out")
+        both = {**asked, **given}
+        if "training.epochs" in both:
+            if both.get("training.time_seconds") not in (None, "none", "null"):
+                raise ConfigError("Epochs and a time both say how long to train; leave --epochs or --time out")
+            given["training.time_seconds"] = None  # that of a run whose settings are taken
         for key, option in (("source", "DATA"), ("also", "DATA"), ("corrections", "--corrections")):
             if f"data.{key}" in asked:
                 raise ConfigError(
@@ -66,6 +75,22 @@ class Request:
         asked = {key: value for key, value in (self.settings or {}).items() if key == "data.num_workers"}
         return with_settings(recipe_function("digits")(), asked).data.num_workers
 
+    def resolved(self) -> Request:
+        """The request with the run that its recipe names, where that is no recipe's name, and with that run's data."""
+        name = self.recipe
+        if name is None or name in RECIPES:
+            return self
+        try:
+            run = find_run(name)
+        except ConfigError:
+            if name == "last" or len(Path(name).parts) > 1:
+                raise
+            return self  # a recipe's name that is wrong
+        data = run.config().data
+        kept = run.corrections_path if data.corrections is not None and not self.data else None
+        sources = self.data or (data.source, *data.also)
+        return replace(self, data=sources, recipe=None, corrections=self.corrections or kept, like=run)
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -77,6 +102,10 @@ class TrainingData:
     validation: ImageSet
     audit: Audit | None = None
     corrections: Corrections | None = None
+
+    def identity(self) -> list[str]:
+        """What must be equal in a run that goes on, or is repeated: images and labels, and the names of classes."""
+        return [*map(fingerprint, (self.train, self.validation)), *self.splits.classes]
 
 
 def open_requested(request: Request) -> tuple[Dataset, Corrections | None]:
@@ -108,6 +137,7 @@ def prepare_new(
     if len(dataset.classes) < 2:
         raise DataError(f"{dataset.name} has one class, {', '.join(dataset.classes)}; a classifier needs two or more")
     config = _fit_to_classes(_requested_config(request, dataset), request, dataset)
+    check_tracker(config.training.tracker)
     preprocess = preprocess_of(config)
     if corrections is not None:
         check_corrections(original, corrections, preprocess)
@@ -122,6 +152,16 @@ def prepare_new(
     return _fit_to_pixels(config, train), TrainingData(dataset, splits, train, validation, audit, corrections)
 
 
+def audit_requested(request: Request) -> Audit:
+    """What is wrong with the data asked for, read as a training on it would read them."""
+    original, corrections = open_requested(request)
+    dataset = original if corrections is None else corrected(original, corrections)
+    preprocess = preprocess_of(_fit_to_classes(_requested_config(request, dataset), request, dataset))
+    if corrections is not None:
+        check_corrections(original, corrections, preprocess)
+    return audit_dataset(dataset, preprocess)
+
+
 def prepare_resumed(directory: RunDirectory, request: Request) -> tuple[RunConfig, TrainingData]:
     """The config and data of a run to go on with; what was not asked for stays as the run has it.
 
@@ -130,6 +170,7 @@ def prepare_resumed(directory: RunDirectory, request: Request) -> tuple[RunConfi
     if directory.result() is not None:
         raise ConfigError(f"{directory.path} is finished; `vitrail train` without --resume starts a new run")
     config = directory.config()
+    check_tracker(config.training.tracker)
     changed = differences(config, _with_said(config, request))
     if changed:
         raise ConfigError(
@@ -149,6 +190,10 @@ def prepare_resumed(directory: RunDirectory, request: Request) -> tuple[RunConfi
 def _requested_config(request: Request, dataset: Dataset) -> RunConfig:
     """The recipe with what the user asked for; its images as large as the data's if the user named no recipe."""
     rows, columns, channels = dataset.shape
+    source, *also = request.data or (dataset.name,)
+    if request.like is not None:
+        config = _of_run(request.like, request, channels)
+        return with_settings(config, {**request.all_settings(), "data.source": source, "data.also": also})
     name = request.recipe or recipe_for(dataset.name, (rows, columns), channels)
     config = recipe_function(name)()
     if request.model is not None:
@@ -157,8 +202,27 @@ def _requested_config(request: Request, dataset: Dataset) -> RunConfig:
     elif request.recipe is None and (name != "photos" or max(rows, columns) < max(config.model.image_size)):
         shrink = min(1.0, LARGEST_SIDE / max(rows, columns))
         config = with_settings(config, {"model.image_size": [max(1, round(side * shrink)) for side in (rows, columns)]})
-    source, *also = request.data or (dataset.name,)
     return with_settings(config, {**request.all_settings(), "data.source": source, "data.also": also})
+
+
+def _of_run(run: RunDirectory, request: Request, channels: int) -> RunConfig:
+    """The config of a run, for data with so many channels."""
+    config = run.config()
+    if request.model is not None:
+        chosen = models.model_config(request.model)
+        config = config.model_copy(update={"model_name": request.model, "model": chosen})
+    if config.model.in_chans != channels:  # means and deviations are of other channels
+        config = with_settings(config, {"model.mean": None, "model.std": None})
+    return with_settings(config, {"data.corrections": None})  # those asked for, if any, come with the settings
+
+
+def is_repetition(run: RunDirectory, config: RunConfig, content: TrainingData, device: str) -> bool:
+    """Whether training this is doing again what a finished run did: its settings, its data, its device."""
+    began = run.journal.last("start")
+    if run.result() is None or began is None or began["device"] != device:
+        return False
+    here = {"data.source": config.data.source, "data.also": config.data.also}
+    return with_settings(run.config(), here) == config and began["data"] == content.identity()
 
 
 def _with_said(config: RunConfig, request: Request) -> RunConfig:

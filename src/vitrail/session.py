@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vitrail.checkpoint import ModelCard, load_model, write_atomically
+from vitrail.checkpoint import ModelCard, load_model, save_card, write_atomically
 from vitrail.classifier import Classifier
 from vitrail.config import RunConfig
 from vitrail.data.dataset import ImageSet
@@ -19,14 +21,27 @@ from vitrail.data.splits import fingerprint
 from vitrail.engines.pytorch import TorchEngine
 from vitrail.environment import describe_environment, package_version
 from vitrail.errors import ConfigError, DataError, Interrupted, TrainingError, VitrailError
-from vitrail.evaluation import classification_metrics, softmax
+from vitrail.evaluation import classification_metrics, fit_temperature, reject_threshold, softmax
 from vitrail.predictions import write_parquet
-from vitrail.preparation import TrainingData, preprocess_of, resized
-from vitrail.reporting.run_figures import draw_result_figures, draw_training_figures
+from vitrail.preparation import TrainingData, preprocess_of
+from vitrail.reporting.run_figures import (
+    draw_calibration_figures,
+    draw_data_figures,
+    draw_result_figures,
+    draw_training_figures,
+)
 from vitrail.runs import RunDirectory
+from vitrail.training.trackers import tracked
 
 if TYPE_CHECKING:
     from vitrail.training.loop import Progress, Report, Training
+    from vitrail.training.plans import Timing
+    from vitrail.training.trackers import Tracker
+
+logger = logging.getLogger(__name__)
+
+FINISH_SECONDS = 2.5  # figures and files after training and the end of the process, on one idle core
+DECODE_SECONDS = 2e-8  # for one value of one pixel of a PNG or JPEG file
 
 
 def train_prepared(
@@ -41,21 +56,77 @@ def train_prepared(
 
     Raises as `vitrail.train` does.
     """
-    from vitrail.training.loop import Training
-    from vitrail.training.threads import threads
-
     plan = _journal_start(directory, config, content, device)
     environment = describe_environment(str(device)) | {"data_fingerprint": content.splits.fingerprint}
     write_atomically(directory.environment_path, json.dumps(environment, indent=2) + "\n")
+    report = _drawing_samples(report, directory, content)
+    with tracked(directory, config) as tracker, _advice(directory, config):
+        facts = _train(plan, directory, config, content, device, report, started, tracker)
+        result = _finish(directory, config, content, facts, device, started)
+        if tracker is not None:
+            tracker.result(result)
+
+
+def _drawing_samples(report: Report, directory: RunDirectory, content: TrainingData) -> Report:
+    """The report, which also draws samples.png when the first epoch has ended.
+
+    Not before the first step: loading matplotlib and drawing take as long as all else that comes before it.
+    """
+    path = directory.figures_path / "samples.png"
+
+    def drawing(progress: Progress) -> None:
+        if progress.evaluation is not None and not path.exists():
+            draw_data_figures(directory, content.train, content.splits.classes)
+        report(progress)
+
+    return drawing
+
+
+def train_model(
+    directory: RunDirectory,
+    config: RunConfig,
+    content: TrainingData,
+    device: torch.device,
+    report: Report,
+    started: float,
+) -> dict[str, Any]:
+    """As `train_prepared`, but only the calibrated model, for a run that is not kept: nothing is tested or drawn.
+
+    Gives what the result would say of the training itself.
+    """
+    plan = _journal_start(directory, config, content, device)
+    with _advice(directory, config):
+        facts = _train(plan, directory, config, content, device, report, started)
+        model, card = load_model(directory.path)
+        logits = TorchEngine(model, device).logits(content.validation.pixels)
+        save_card(directory.path, calibrated(card, config, logits, content.validation.labels))
+    return facts
+
+
+def _train(
+    plan: dict[str, Any],
+    directory: RunDirectory,
+    config: RunConfig,
+    content: TrainingData,
+    device: torch.device,
+    report: Report,
+    started: float,
+    tracker: Tracker | None = None,
+) -> dict[str, Any]:
+    """Run the loop as planned, and give what the result says of it."""
+    from vitrail.training.loop import Training
+    from vitrail.training.threads import threads
+
     card = _model_card(config, content)
     forked = [device] if device.type == "cuda" else []
-    with _advice(directory, config):
-        with threads(plan["threads"]), torch.random.fork_rng(forked):  # the caller's draws stay what they are
-            training = Training(config, content.train, content.validation, directory, card, device, plan["bfloat16"])
-            preparation_seconds = time.perf_counter() - started
-            training.run(report)
-        facts = _facts(directory, config, content, training, preparation_seconds)
-        _finish(directory, content, facts, device, started)
+    with threads(plan["threads"]), torch.random.fork_rng(forked):  # the caller's draws stay what they are
+        preparation_seconds = time.perf_counter() - started
+        timing = _timing(content, started)
+        images = content.train, content.validation
+        training = Training(config, *images, directory, card, device, plan["bfloat16"], timing)
+        training.tracker = tracker
+        training.run(report)
+    return _facts(directory, config, content, training, preparation_seconds)
 
 
 @contextmanager
@@ -82,11 +153,27 @@ def _advice(directory: RunDirectory, config: RunConfig) -> Generator[None]:
         ) from error
 
 
+def _timing(content: TrainingData, started: float) -> Timing:
+    """What the command does besides training; how many test images there are is guessed where they are not read yet."""
+    from vitrail.training.plans import Timing
+
+    if "test" not in content.splits.parts:  # nor its figures, which take most of what comes after training
+        return Timing(started)
+    part = content.splits.parts["test"]
+    known = part.indices if part.members is None else part.members.names
+    if known is not None:
+        return Timing(started, len(known), FINISH_SECONDS)
+    num_test = 2 * len(content.validation)
+    return Timing(started, num_test, FINISH_SECONDS + num_test * math.prod(content.dataset.shape) * DECODE_SECONDS)
+
+
 def _facts(
     directory: RunDirectory, config: RunConfig, content: TrainingData, training: Training, preparation_seconds: float
 ) -> dict[str, Any]:
     """What the result says of the training itself."""
     counters = training.state.counters
+    epochs = round(training.planner.epochs_done(counters.epoch, counters.step), 2)
+    stopped = "done" if config.training.time_seconds is None else "time"
     return {
         "run": str(directory.path),
         "dataset": content.dataset.name,
@@ -94,13 +181,13 @@ def _facts(
         "model": config.model_name,
         "parameters": sum(parameter.numel() for parameter in training.state.model.parameters()),
         "images_seen": counters.step * training.loader.batch_size,
-        "epochs": counters.epoch,
-        "best_epoch": counters.best_epoch,
+        "epochs": epochs,
+        "best_epoch": min(counters.best_epoch, epochs),
         "train_seconds": round(counters.train_seconds, 3),
         "evaluation_seconds": round(counters.evaluation_seconds, 3),
         "compile_seconds": round(counters.compile_seconds, 3),
         "preparation_seconds": round(preparation_seconds, 3),
-        "stopped": "early" if counters.stopped_early else "done",
+        "stopped": "early" if counters.stopped_early else stopped,
     }
 
 
@@ -122,8 +209,11 @@ def _journal_start(
     plan = {
         "bfloat16": precision == "bfloat16" or (precision == "auto" and device.type == "cuda"),
         "threads": training_threads(config),
-        "data": [*map(fingerprint, (content.train, content.validation)), *content.dataset.classes],
+        "data": content.identity(),
     }
+    repeated = directory.journal.last("repeats")
+    if repeated is not None:
+        plan |= {key: repeated[key] for key in ("bfloat16", "threads")}
     if began is not None:
         if began["data"] != plan["data"]:
             raise ConfigError(
@@ -146,37 +236,76 @@ def _model_card(config: RunConfig, content: TrainingData) -> ModelCard:
     return ModelCard(
         model_name=config.model_name,
         model=config.model,
-        classes=content.dataset.classes,
+        classes=content.splits.classes,
         preprocess=preprocess_of(config),
         provenance=provenance,
     )
 
 
 def _finish(
-    directory: RunDirectory, content: TrainingData, facts: dict[str, Any], device: torch.device, started: float
-) -> None:
-    """Read the test split, this once; write predictions and figures; declare the run finished."""
+    directory: RunDirectory,
+    config: RunConfig,
+    content: TrainingData,
+    facts: dict[str, Any],
+    device: torch.device,
+    started: float,
+) -> dict[str, Any]:
+    """Calibrate on validation, read the test split if there is one, this once; write, draw and give what was found."""
     model, card = load_model(directory.path)
     classifier = Classifier(TorchEngine(model, device), card)
-    tested_on = content.splits.images(content.dataset, "test")
-    test = resized(tested_on, card.preprocess)
+    validation_logits = classifier.logits(content.validation.pixels)
+    card = calibrated(card, config, validation_logits, content.validation.labels)
+    save_card(directory.path, card)
+    evaluated, tested = {"validation": content.validation}, dict[str, str]()
+    if "test" in content.splits.parts:
+        evaluated["test"] = content.splits.images(content.dataset, "test", card.preprocess)
+        tested = {"test_fingerprint": fingerprint(evaluated["test"])}
     result = dict(facts)
-    for name, images in (("validation", content.validation), ("test", test)):
-        logits = classifier.logits(images.pixels)
-        result[name] = classification_metrics(logits, images.labels, classifier.classes)
+    for name, images in evaluated.items():
+        logits = validation_logits if name == "validation" else classifier.logits(images.pixels)
+        result[name] = metrics_of(card, config, logits, images.labels)
         if name == "test":
-            _save_predictions(directory, name, images, logits, classifier.classes)
-            draw_result_figures(directory, images, logits, classifier.classes, result[name])
+            probabilities = softmax(logits / card.temperature)
+            _save_predictions(directory, name, images, probabilities, card.classes)
+            draw_result_figures(directory, images, logits / card.temperature, card.classes, result[name])
+            draw_calibration_figures(directory, logits, images.labels, card)
     draw_training_figures(directory)
     result["total_seconds"] = round(time.perf_counter() - started, 3)
-    directory.journal.write("finished", result=result, test_fingerprint=fingerprint(tested_on))
+    directory.journal.write("finished", result=result, **tested)
+    return result
+
+
+def calibrated(card: ModelCard, config: RunConfig, logits: np.ndarray, labels: np.ndarray) -> ModelCard:
+    """The card with the temperature, and if one is wanted the reject threshold, that validation images give."""
+    temperature = fit_temperature(logits, labels)
+    wanted, threshold = config.evaluation.reject, None
+    if wanted is not None:
+        threshold, coverage = reject_threshold(softmax(logits / temperature), labels, wanted)
+        if coverage == 0:
+            logger.warning(
+                "evaluation.reject=%g cannot be reached: no part of the validation images is answered that well, so "
+                "every prediction will say not sure",
+                wanted,
+            )
+    return card.model_copy(update={"temperature": temperature, "reject_threshold": threshold})
+
+
+def metrics_of(card: ModelCard, config: RunConfig, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """The results of one split, for the model that `card` describes."""
+    return classification_metrics(
+        logits,
+        labels,
+        card.classes,
+        temperature=card.temperature,
+        reject_threshold=card.reject_threshold,
+        bootstrap_samples=config.evaluation.bootstrap_samples,
+    )
 
 
 def _save_predictions(
-    directory: RunDirectory, split: str, images: ImageSet, logits: np.ndarray, classes: tuple[str, ...]
+    directory: RunDirectory, split: str, images: ImageSet, probabilities: np.ndarray, classes: tuple[str, ...]
 ) -> None:
-    """predictions/<split>.parquet: image, label, prediction and the probability of every class."""
-    probabilities = softmax(logits)
+    """predictions/<split>.parquet: image, label, prediction and the calibrated probability of every class."""
     columns: dict[str, list[Any]] = {
         "image": list(images.names),
         "label": [classes[label] for label in images.labels],

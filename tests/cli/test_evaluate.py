@@ -96,10 +96,14 @@ def test_other_classes_are_refused(vitrail, run, digits):
     done = vitrail("evaluate", "run", "digits")
     assert done.code == 2
     assert done.error == (
-        "digits has the classes 0, 1, 2, 3, 4 and 5 more, the model 0, 1, 2; evaluate on data with the model's classes"
+        "digits has classes that the model does not know, 3, 4, 5 and 4 more; it knows 0, 1, 2. "
+        "Rename or merge them with --corrections"
     )
-    done = vitrail("evaluate", digits, "photos")
-    assert done.error.startswith("photos has the classes 0, 1, 2, the model 0, 1, 2, 3, 4 and 5 more; ")
+
+
+def test_data_with_some_of_the_classes_are_evaluated_by_name(vitrail, run, digits):
+    done = vitrail("evaluate", digits, "photos", "--json")
+    assert [row["images"] for row in done.json["test"]["per_class"]] == [10, 10, 10, *[0] * 7]
 
 
 def test_training_images_that_changed_are_noticed(vitrail, run, write_idx):
@@ -162,12 +166,14 @@ def test_a_requirement_that_is_missed(vitrail, digits):
         (
             "acuracy=0.9",
             "There is no result 'acuracy' to require. Did you mean 'accuracy'? "
-            "Use one of images, accuracy, balanced_accuracy, loss, ece, top5_accuracy",
+            "Use one of images, accuracy, balanced_accuracy, macro_precision, macro_f1, loss, ece, loss_uncalibrated, "
+            "ece_uncalibrated, top5_accuracy",
         ),
         (
             "confusion=1",
             "There is no result 'confusion' to require. "
-            "Use one of images, accuracy, balanced_accuracy, loss, ece, top5_accuracy",
+            "Use one of images, accuracy, balanced_accuracy, macro_precision, macro_f1, loss, ece, loss_uncalibrated, "
+            "ece_uncalibrated, top5_accuracy",
         ),
         ("accuracy", "--require 'accuracy' is not of the form name=number, such as accuracy=0.95"),
         ("accuracy=high", "--require 'accuracy=high' is not of the form name=number, such as accuracy=0.95"),

@@ -78,7 +78,7 @@ def refused(vitrail):
         ),
         (
             ["digits", "--set", "data.source=mnist"],
-            "^data.source='mnist' is not a setting of its own; give the data as DATA$",
+            "^data.source='mnist' is not a setting of its own; give it as DATA$",
         ),
         (["digits", "--set", "model_name=s5_vit"], "^model_name is a name, .*; choose it with --model$"),
         (
@@ -148,7 +148,9 @@ def test_data_of_no_kind_that_is_known(refused, tmp_path):
         == "/dev/null is neither a folder nor a .parquet file; a data set is one of these, or a name"
     )
     (tmp_path / "empty").mkdir()
-    assert refused(2, "empty").startswith("empty is empty; a data set's folder holds the four IDX files of MNIST, or")
+    assert refused(2, "empty").startswith(
+        "empty is empty; a data set's folder holds a folder of images for each class, "
+    )
     (tmp_path / "notes.txt").write_text("hello")
     assert refused(1, "notes.txt").startswith("notes.txt is not a .parquet file; a data set is one, or a folder with")
     (tmp_path / "x.parquet").write_text("hello")

@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-SPLIT_KEYS = ["images", "accuracy", "accuracy_ci95", "balanced_accuracy", "loss", "ece", "per_class", "confusion"]
+SPLIT_KEYS = ["images", "accuracy", "accuracy_ci95", "accuracy_bootstrap_ci95"]
+SPLIT_KEYS += [key + end for key in ("balanced_accuracy", "macro_precision", "macro_f1") for end in ("", "_ci95")]
+SPLIT_KEYS += ["loss", "ece", "loss_uncalibrated", "ece_uncalibrated", "temperature", "smallest_difference"]
+SPLIT_KEYS += ["accuracy_coverage", "per_class", "confusion"]
 KEYS = ["run", "dataset", "recipe", "model", "parameters", "images_seen", "train_seconds", "total_seconds", "stopped"]
 
 
@@ -53,7 +56,9 @@ def test_the_result_in_words(vitrail, small):
     assert re.fullmatch(r"best epoch [12] of 2 by validation accuracy, [\d.]+ %", second)
     assert re.fullmatch(rf"vit_micro_conv4_8, {result['parameters']:,} parameters, \d+ s in all", third)
     assert fourth == "model, figures and predictions are in my run"
-    assert re.fullmatch(r"epoch 2/2  validation accuracy [\d.]+ % .*  [\d,]+ images/s  0 s left\n", done.err)
+    foretold, last = done.err.splitlines()
+    assert re.fullmatch(r"6 steps in 2 epochs, expected to end in about \d+ s, at [\d:]{8}", foretold)
+    assert re.fullmatch(r"epoch 2/2  validation accuracy [\d.]+ % .*  [\d,]+ images/s  0 s left", last)
 
 
 def test_the_files_of_a_run(vitrail, small):
@@ -194,3 +199,20 @@ def test_paths_with_spaces_and_letters_of_all_kinds(vitrail, small):
     assert done.code == 0
     assert done.out.endswith("are in Läufe/erster Lauf\n")
     assert vitrail("evaluate", "Läufe/erster Lauf").code == 0
+
+
+def test_a_time_is_kept_to_and_a_run_repeated(vitrail, small):
+    arguments = [argument for argument in small("photos") if not argument.startswith("--epochs")]
+    done = vitrail("train", *arguments, "--time", "3s", "--out", "timed", "--json")
+    assert (done.code, done.json["stopped"]) == (0, "time")
+    assert done.json["images_seen"] >= 10 * 16
+    assert done.err.startswith(f"{json.loads(Path('timed/journal.jsonl').read_text().splitlines()[1])['num_steps']:,} ")
+    again = vitrail("train", "--recipe", "timed", "--json")
+    assert again.json["run"] == "runs/photos-digits-1"
+    assert again.json["images_seen"] == done.json["images_seen"]
+    assert weights("timed") == weights("runs/photos-digits-1")
+
+
+def test_epochs_and_time_exclude_each_other(vitrail, small):
+    done = vitrail("train", *small("photos"), "--time=10m")
+    assert (done.code, done.error) == (2, "Epochs and a time both say how long to train; leave --epochs or --time out")

@@ -5,13 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
+from vitrail.checkpoint import ModelCard
 from vitrail.data.dataset import ImageSet, number_names
+from vitrail.data.preprocess import Preprocess
 from vitrail.evaluation import classification_metrics
+from vitrail.models.vit import ViTConfig
 from vitrail.reporting import run_figures
 from vitrail.reporting.run_figures import (
     Picture,
+    draw_calibration_figures,
     draw_data_figures,
     draw_result_figures,
     draw_training_figures,
@@ -32,9 +37,9 @@ def run(tmp_path) -> RunDirectory:
 @pytest.fixture
 def drawn(monkeypatch) -> dict[str, Figure]:
     """The figures by the names of their files; none is written."""
-    figures: dict[str, Figure] = {}
-    monkeypatch.setattr(run_figures, "save_figure", lambda figure, path: figures.update({path.name: figure}))
-    return figures
+    kept: dict[str, Figure] = {}
+    monkeypatch.setattr("vitrail.figures.save_figure", lambda figure, path: kept.update({path.name: figure}))
+    return kept
 
 
 def images(labels: list[int]) -> ImageSet:
@@ -245,3 +250,35 @@ def test_an_unfinished_run_in_a_notebook():
 def test_a_picture_shows_itself(tmp_path):
     Image.new("L", (3, 3)).save(tmp_path / "a.png")
     assert Picture(Path(tmp_path, "a.png"))._repr_png_() == (tmp_path / "a.png").read_bytes()
+
+
+# What the probabilities are worth
+
+
+def card(temperature: float, threshold: float | None) -> ModelCard:
+    return ModelCard(
+        model_name="small",
+        model=ViTConfig(),
+        classes=CLASSES,
+        preprocess=Preprocess(image_size=(8, 8), channels=1, fit="pad"),
+        temperature=temperature,
+        reject_threshold=threshold,
+    )
+
+
+def test_probabilities_are_drawn_before_and_after_calibration(run, drawn):
+    values, labels = logits([0, 1, 2, 0, 1, 2], [3, 3, 3, 1, 1, 1]), np.array([0, 1, 2, 1, 2, 0])
+    draw_calibration_figures(run, values, labels, card(2.0, 0.5))
+    assert list(drawn) == ["reliability.png", "coverage.png"]
+    assert "After calibration, temperature 2.00" in [
+        axes.get_title(loc="left") for axes in drawn["reliability.png"].axes
+    ]
+    texts = [text.get_text() for text in drawn["coverage.png"].findobj(Text)]
+    assert any("above 0.5: 50.0 % answered, 100.0 % of them right" in text for text in texts)
+
+
+def test_nothing_answered_and_nothing_calibrated_are_drawn_too(run, drawn):
+    values, labels = logits([0, 1, 2], [1, 1, 1]), np.array([0, 1, 0])
+    draw_calibration_figures(run, values, labels, card(1.0, 1.0))
+    assert "Reliability" in [axes.get_title(loc="left") for axes in drawn["reliability.png"].axes]
+    draw_calibration_figures(run, values, labels, card(1.0, None))

@@ -14,9 +14,12 @@ def main() -> None:
     import io
     import signal
 
+    from vitrail.cli.output import log_to_stderr
+
     signal.signal(signal.SIGTERM, _leave)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a pipe's encoding lacks must not end in a traceback
         sys.stdout.reconfigure(errors="backslashreplace")
+    log_to_stderr()
     sys.exit(run_command(sys.argv[1:]))
 
 

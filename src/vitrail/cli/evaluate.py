@@ -6,19 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-from vitrail.cli.options import Device, Json, RunArgument
+from vitrail.cli.options import Corrections, Device, Json, RunArgument
 
 MOST_CLASSES = 25  # a wider confusion matrix does not fit a terminal; the figure and --json have it
 
 
 def command(
     run: RunArgument,
-    data: Annotated[str | None, typer.Argument(help="Other data; without it, the run's own.", metavar="DATA")] = None,
+    data: Annotated[
+        list[str] | None, typer.Argument(help="Other data; without it, the run's own.", metavar="DATA")
+    ] = None,
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     require: Annotated[
         list[str] | None,
         typer.Option(help="Fail unless a result is at least this (loss, ece: at most).", metavar="NAME=VALUE"),
     ] = None,
+    corrections: Corrections = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -29,18 +32,26 @@ def command(
     from vitrail import api
     from vitrail.cli import command_started
     from vitrail.cli.counting import shown_count
-    from vitrail.cli.output import accuracy_line, print_json, print_line, say
+    from vitrail.cli.output import print_accuracy, print_json, print_line, say
     from vitrail.config import parse_requirements
 
     requirements = parse_requirements(require or [])
     with shown_count() as report:
-        result = api.evaluate(run, data, split=split, device=device, started=command_started(), report=report)
+        result = api.evaluate(
+            run,
+            data,
+            split=split,
+            corrections=corrections,
+            device=device,
+            report=report,
+            started=command_started(),
+        )
     metrics = result[split]
     missed = api.missed_requirements(metrics, requirements)
     if json:
         print_json(result | ({"error": "; ".join(missed)} if missed else {}))
     else:
-        print_line(accuracy_line(split, metrics))
+        print_accuracy(split, metrics)
         print_line(f"balanced accuracy {metrics['balanced_accuracy']:.4f}  loss {metrics['loss']:.4f}")
         _print_classes(metrics)
     for sentence in missed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +25,16 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def log_to_stderr() -> None:
+    """Show what the library has to say, such as files passed over, as plain lines."""
+    logger = logging.getLogger("vitrail")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
 def percent(fraction: float, digits: int = 1) -> str:
     """0.987 -> "98.7"; a fraction below 1 is never rounded up to 100."""
     text = f"{100 * fraction:.{digits}f}"
@@ -35,6 +46,22 @@ def accuracy_line(split: str, metrics: Mapping[str, Any]) -> str:
     low, high = metrics["accuracy_ci95"]
     interval = f"(95 % interval {percent(low)} to {percent(high)})"
     return f"{split} accuracy {percent(metrics['accuracy'])} % {interval}, {metrics['images']:,} images"
+
+
+def print_accuracy(split: str, metrics: Mapping[str, Any]) -> None:
+    """A split's accuracy, and what a reject threshold makes of it if there is one."""
+    print_line(accuracy_line(split, metrics))
+    answered = metrics.get("answered")
+    if answered is None:
+        return
+    if not answered["images"]:
+        print_line('no image is answered: every prediction says "not sure"')
+        return
+    low, high = answered["accuracy_ci95"]
+    print_line(
+        f"{percent(answered['coverage'])} % of them answered, {percent(answered['accuracy'])} % of these right "
+        f'(95 % interval {percent(low)} to {percent(high)}); the others say "not sure"'
+    )
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from vitrail import figures
+from vitrail.checkpoint import ModelCard
 from vitrail.data.dataset import ImageSet
-from vitrail.evaluation import softmax
-from vitrail.figures import draw_confusion, draw_curves, draw_predictions, draw_samples, save_figure
+from vitrail.evaluation import accuracy_coverage_curve, reliability_bins, softmax
 from vitrail.runs import RunDirectory, read_json_lines
 
 NUM_SHOWN = 40
@@ -33,7 +34,7 @@ def draw_data_figures(directory: RunDirectory, images: ImageSet, classes: tuple[
     """samples.png: training images in turn from every class, as the model gets them before augmentation."""
     shown = _in_turn(images.labels, len(classes))[:NUM_SHOWN]
     titles = [classes[label] for label in images.labels[shown]]
-    save_figure(draw_samples(images.pixels[shown], titles), directory.figures_path / "samples.png")
+    figures.save_figure(figures.draw_samples(images.pixels[shown], titles), directory.figures_path / "samples.png")
 
 
 def _in_turn(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -53,7 +54,7 @@ def draw_training_figures(directory: RunDirectory) -> None:
     if not steps and not evaluations:
         return
     best = max(evaluations, key=lambda line: (line["accuracy"], -line["loss"]), default=None)
-    figure = draw_curves(
+    figure = figures.draw_curves(
         [line["epoch"] for line in steps],
         [line["loss"] for line in steps],
         [line.get("accuracy", float("nan")) for line in steps],
@@ -62,7 +63,7 @@ def draw_training_figures(directory: RunDirectory) -> None:
         [line["accuracy"] for line in evaluations],
         None if best is None else best["epoch"],
     )
-    save_figure(figure, directory.figures_path / "curves.png")
+    figures.save_figure(figure, directory.figures_path / "curves.png")
 
 
 def draw_result_figures(
@@ -82,18 +83,35 @@ def draw_result_figures(
         shown = indices[:NUM_SHOWN]
         if not len(shown):
             continue
-        figure = draw_predictions(
+        figure = figures.draw_predictions(
             images.pixels[shown],
             [classes[label] for label in images.labels[shown]],
             [classes[label] for label in predicted[shown]],
             probabilities[shown, predicted[shown]],
             heading,
         )
-        save_figure(figure, directory.figures_path / f"{name}.png")
-    save_figure(draw_confusion(metrics["confusion"], classes), directory.figures_path / "confusion.png")
+        figures.save_figure(figure, directory.figures_path / f"{name}.png")
+    figures.save_figure(figures.draw_confusion(metrics["confusion"], classes), directory.figures_path / "confusion.png")
 
 
-def run_html(name: str, result: Mapping[str, Any] | None, figures: Mapping[str, Picture]) -> str:
+def draw_calibration_figures(directory: RunDirectory, logits: np.ndarray, labels: np.ndarray, card: ModelCard) -> None:
+    """reliability.png and coverage.png: how far the probabilities of the test images can be taken at their word."""
+    raw, probabilities = softmax(logits), softmax(logits / card.temperature)
+    calibrated = None if card.temperature == 1 else reliability_bins(probabilities, labels)
+    figure = figures.draw_reliability(reliability_bins(raw, labels), calibrated, card.temperature)
+    figures.save_figure(figure, directory.figures_path / "reliability.png")
+    curve = accuracy_coverage_curve(probabilities, labels)
+    chosen = None
+    answered = probabilities.max(axis=1) > (1.0 if card.reject_threshold is None else card.reject_threshold)
+    if card.reject_threshold is not None and answered.any():
+        right = (probabilities.argmax(axis=1) == labels)[answered]
+        chosen = (card.reject_threshold, float(answered.mean()), float(right.mean()))
+    figures.save_figure(
+        figures.draw_coverage(curve.coverage, curve.accuracy, chosen), directory.figures_path / "coverage.png"
+    )
+
+
+def run_html(name: str, result: Mapping[str, Any] | None, drawn: Mapping[str, Picture]) -> str:
     """A run for a notebook: its result in a table, its curves and predictions below, all in one piece of HTML."""
     if result is None:
         return f"<p><b>{html.escape(name)}</b> has not finished</p>"
@@ -109,7 +127,7 @@ def run_html(name: str, result: Mapping[str, Any] | None, figures: Mapping[str, 
         "training": f"{result['train_seconds']:.0f} s, best epoch {result['best_epoch']} of {result['epochs']}",
     }
     table = "".join(f"<tr><th>{key}</th><td>{html.escape(str(value))}</td></tr>" for key, value in rows.items())
-    shown = [figures[key] for key in ("curves", "predictions") if key in figures]
+    shown = [drawn[key] for key in ("curves", "predictions") if key in drawn]
     pictures = "".join(
         f'<img alt="{picture.path.stem}" style="max-width:100%" src="data:image/png;base64,'
         f'{base64.b64encode(picture.path.read_bytes()).decode()}">'

@@ -61,7 +61,7 @@ def test_the_verbs_one_after_another(photos, tiny, digit_images):
     assert vitrail.predict("last", "zero.png") == run.predict(["zero.png"]) == [prediction]
     assert run.classifier().predict("zero.png") == prediction
     assert (
-        sorted(run.figures()) == ["confusion", "curves", "mistakes", "predictions", "samples"]
+        sorted(run.figures()) == ["confusion", "coverage", "curves", "mistakes", "predictions", "reliability", "samples"]
         or run.result["test"]["accuracy"] == 1
     )
     assert repr(run) == "Run('runs/photos-digits-1')"

@@ -46,9 +46,14 @@ VERBS = frozenset(
 )
 VERB_ALLOWED = frozenset({"data/audit.py"})  # the noun; vitrail.data has no verb of that name to overwrite
 
-IMAGE_FILES = ("data/images.py", "data/preprocess.py")  # they also serve exported models, in processes without torch
+IMAGE_FILES = (
+    "data/heif.py",
+    "data/images.py",
+    "data/preprocess.py",
+)  # they also serve exported models, in processes without torch
 IMAGE_MODULES = frozenset(
-    {"PIL", "numpy", "pydantic", "vitrail.errors", "vitrail.data.images", "vitrail.data.preprocess"}
+    {"PIL", "numpy", "pydantic", "pi_heif"}
+    | {f"vitrail.{name}" for name in ("errors", "data.heif", "data.images", "data.preprocess")}
 )
 EAGER_IN_INIT = frozenset({"pydantic", "typer", "click", "rich", "vitrail.errors"})
 HEAVY = ("torch", "torchvision", "timm", "sklearn", "scipy", "matplotlib", "datasets", "pandas", "pyarrow", "PIL")

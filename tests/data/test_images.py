@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vitrail.data.images import IMAGE_SUFFIXES, list_images, read_image
+from vitrail.data.images import IMAGE_SUFFIXES, list_images, read_image, read_shape
 from vitrail.errors import ConfigError, DataError
 
 
@@ -178,6 +178,9 @@ def test_other_colour_spaces_become_rgb(mode):
 
 def test_cmyk_jpeg_is_read():
     data = encode(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG")
+    assert b"\xff\xee\x00\x0eAdobe" in data  # which means, as Photoshop has it, that inks are stored inverted
+    with Image.open(io.BytesIO(data)) as stored:
+        assert stored.mode == "CMYK"
     assert np.abs(pixels(data).astype(int) - [255, 0, 0]).max() < 8
 
 
@@ -259,6 +262,33 @@ def test_other_files_are_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"notes\.png is not an image that can be read: it is not in an image format"):
         read_image(path)
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.heic", "photo.txt"])
+def test_a_file_is_what_its_content_is(tmp_path, name):
+    (tmp_path / name).write_bytes(encode(Image.fromarray(noise(4, 6)), "PNG"))
+    np.testing.assert_array_equal(pixels(tmp_path / name), noise(4, 6))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_shape_alone_is_that_of_the_image(tmp_path, mode, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.new("RGB", (6, 4)).convert("I" if mode == "I;16" else mode)
+    path = tmp_path / "photo.png"
+    image.convert(mode).save(path, exif=exif)
+    upright = np.atleast_3d(pixels(path))
+    assert read_shape(path) == upright.shape == ((4, 6) if orientation == 1 else (6, 4)) + upright.shape[2:]
+
+
+def test_a_shape_that_cannot_be_read_is_refused(tmp_path):
+    path = tmp_path / "photo.jpg"
+    with pytest.raises(DataError, match=r"photo\.jpg is not an image that can be read: "):
+        read_shape(path)
+    path.write_text("Not an image, but a text file.", encoding="utf-8")
+    with pytest.raises(DataError, match=r"photo\.jpg is not an image that can be read: it is not in an image format"):
+        read_shape(path)
 
 
 def test_empty_missing_and_folder_are_refused(tmp_path):

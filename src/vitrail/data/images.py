@@ -1,6 +1,6 @@
 """One image in, one upright "L" or "RGB" Pillow image out: the same rule for training, prediction and serving.
 
-- The EXIF (or XMP) orientation is applied; one that cannot be read counts as upright.
+- The EXIF (or XMP) orientation is applied, for HEIC its own; one that cannot be read counts as upright.
 - 1-bit and 8-bit grey become "L"; 16-bit grey, and 32-bit integer grey within 0..65535, too, by value / 257, rounded.
 - Transparency of any kind (LA, RGBA, a palette entry, a colour key) is composited onto white; grey stays grey.
 - Palettes, CMYK, YCbCr, LAB and HSV become "RGB" as Pillow converts them; colour profiles are not applied.
@@ -18,10 +18,12 @@ import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
+from vitrail.data.heif import HEAD_BYTES, is_heif, register_heif
 from vitrail.errors import ConfigError, DataError
 
 # Written out: Pillow also knows formats that start other programs (EPS) or accept almost any bytes (TGA).
@@ -78,7 +80,7 @@ def read_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
         raise DataError(f"{name} is not an image that can be read: it is empty")
     with _silence_pillow():
         try:
-            image = source if isinstance(source, Image.Image) else _open(source)
+            image = source if isinstance(source, Image.Image) else _open_file(io.BytesIO(source), name)
             image.load()  # the whole of it, so that a truncated file is found here
             return _standardize(_turn_upright(image), name)
         except DataError:
@@ -94,10 +96,12 @@ def read_shape(path: str | Path) -> tuple[int, int, int]:
     """
     with _silence_pillow():
         try:
-            with Image.open(path) as image:
+            with open(path, "rb") as file, _open_file(file, str(path)) as image:
                 rows, columns = image.height, image.width
                 turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
                 grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+        except DataError:
+            raise
         except Exception as error:
             raise DataError(f"{path} is not an image that can be read: {_reason(error)}") from error
     return (columns, rows, 1 if grey else 3) if turned else (rows, columns, 1 if grey else 3)
@@ -151,10 +155,14 @@ def _read_bytes(path: str | Path, name: str) -> bytes:
         raise DataError(f"{name} cannot be opened: {reason}") from error
 
 
-def _open(data: bytes) -> Image.Image:
+def _open_file(file: BinaryIO, name: str) -> Image.Image:
     Image.init()
+    if is_heif(file.read(HEAD_BYTES)):
+        file.seek(0)
+        register_heif(file.read(), name)
+    file.seek(0)
     formats = [format_name for format_name in SUFFIXES if format_name in Image.OPEN]
-    return Image.open(io.BytesIO(data), formats=formats)
+    return Image.open(file, formats=formats)
 
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:

@@ -11,7 +11,7 @@ def photos() -> RunConfig:
     """For a few thousand photographs: a small ViT with a convolutional stem, Muon, moved and recoloured images.
 
     vitrail train photos
-    Of 2,727 photographs of clothing, ten kinds: 32 epochs, 104 s on one CPU core, 69.8 % of 682 others (seed 0).
+    3,068 photographs of clothing, ten kinds: 527 s on one shared CPU core; 82.1 % of 341 validation images (seed 0).
     """
     return RunConfig(
         recipe="photos",
@@ -19,8 +19,15 @@ def photos() -> RunConfig:
         data=DataConfig(
             source="photos",
             fit="pad",
-            augment=AugmentConfig(shift_pixels=5, rotate_degrees=10, scale_rate=0.2, flip_rate=0.5, color_jitter=0.3),
+            augment=AugmentConfig(
+                shift_pixels=5,
+                rotate_degrees=10,
+                scale_rate=0.25,
+                flip_rate=0.5,
+                color_jitter=0.3,  # 64x48 pixels, 40 epochs: validation loss 0.92 -> 0.87
+                cutmix_rate=0.5,  # 48x48 pixels, 120 epochs: 0.89 -> 0.78; no gain in 40
+            ),
         ),
         model=model_config("vit_micro_conv16_64"),
-        training=TrainingConfig(epochs=100, batch_size=64, optimizer="muon", learning_rate=3e-3, label_smoothing=0.1),
+        training=TrainingConfig(epochs=115, batch_size=64, optimizer="muon", learning_rate=3e-3, label_smoothing=0.1),
     )

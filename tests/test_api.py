@@ -60,10 +60,8 @@ def test_the_verbs_one_after_another(photos, tiny, digit_images):
     assert prediction.label in classifier.classes == ("0", "1", "2")
     assert vitrail.predict("last", "zero.png") == run.predict(["zero.png"]) == [prediction]
     assert run.classifier().predict("zero.png") == prediction
-    assert (
-        sorted(run.figures()) == ["confusion", "coverage", "curves", "mistakes", "predictions", "reliability", "samples"]
-        or run.result["test"]["accuracy"] == 1
-    )
+    drawn = {"confusion", "coverage", "curves", "predictions", "reliability", "samples"}
+    assert {*run.figures()} - {"mistakes"} == drawn
     assert repr(run) == "Run('runs/photos-digits-1')"
     assert vitrail.Run("last").path == run.path
 

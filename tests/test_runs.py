@@ -120,7 +120,9 @@ def test_an_empty_folder_can_become_a_run():
 
 def test_the_config_is_written_last(monkeypatch):
     written = []
-    monkeypatch.setattr("vitrail.checkpoint.write_atomically", lambda path, content: written.append(path.name))
+    monkeypatch.setattr(
+        "vitrail.checkpoint.write_atomically", lambda path, content: path.touch() or written.append(path.name)
+    )
     RunDirectory("run").create("{}", "{}")
     assert written[-1] == "config.json"  # a run exists from then on
 
@@ -350,3 +352,13 @@ def test_decisions_are_copied_once_each_and_nothing_else(tmp_path):
         {"event": "early_stop", "step": 40, "epoch": 4},
         {"event": "repeats", "run": "first", "bfloat16": True, "threads": 2},
     ]
+
+
+def test_the_newest_run_is_the_last_one_made_also_when_the_clock_was_set_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, seconds in enumerate((2_000_000_000, 1_000_000_000)):
+        run = RunDirectory(f"runs/{number}")
+        run.create("{}", "{}")
+        if number == 0:
+            os.utime(run.config_path, (seconds, seconds))  # made when the clock was far ahead
+    assert [run.path.name for run in all_runs()] == ["0", "1"]

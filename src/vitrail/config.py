@@ -267,11 +267,11 @@ def parse_requirements(requirements: list[str]) -> dict[str, float]:
 def parse_duration(text: str) -> float:
     """`"10m"` -> 600.0 seconds; also 90s, 2.5m, 1h30m. Raises ConfigError where it is no time, or has no unit."""
     compact = "".join(text.lower().split())
-    if isinstance(_number(compact), int | float):
+    if re.fullmatch(r"[\d.]+", compact):
         raise ConfigError(f"--time {text!r} has no unit; add s, m or h, such as {compact}m")
     number = r"(\d+(?:\.\d+)?)"
     parts = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", compact)
-    if parts is None or not compact:
+    if parts is None or not any(parts.groups()):
         raise ConfigError(f"--time {text!r} is not a time; write it as 90s, 10m or 1h30m")
     return sum(float(part) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True) if part)
 

@@ -256,9 +256,10 @@ def _check_same_images(
             f"{runs[0].path} was tested on {len(a['image']):,} images, {runs[1].path} on {len(b['image']):,}"
         )
     prints = [(end or {}).get("test_fingerprint") for end in ends]
+    same_names = None not in prints or a["image"] == b["image"]  # joined data sets lend their names to images
     if None in prints:
         prints = [_environment(run).get("data_fingerprint") for run in runs]
-    if None in prints or prints[0] != prints[1] or a["image"] != b["image"] or a["label"] != b["label"]:
+    if None in prints or prints[0] != prints[1] or not same_names or a["label"] != b["label"]:
         raise _Unreadable("the two runs were tested on different images or labels")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 
 from vitrail import models
 from vitrail.config import RunConfig, differences, with_settings
-from vitrail.data.audit import Audit, audit_dataset, check_broken
+from vitrail.data.audit import Audit, audit_dataset, broken_sentence, check_broken
 from vitrail.data.corrections import Corrections, check_corrections, corrected, read_corrections
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.folders import holds_class_folders
+from vitrail.data.named import NAMED
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.sources import open_dataset
 from vitrail.data.splits import Splits, fingerprint, make_splits, read_splits
@@ -120,11 +122,15 @@ def open_requested(request: Request) -> tuple[Dataset, Corrections | None]:
 
 def open_data_of(directory: RunDirectory, data: tuple[str, ...] = (), num_workers: int | None = None) -> Dataset:
     """The data that a run was trained on, its corrections applied; looked for at `data` if given."""
-    config = directory.config().data
-    dataset = open_dataset(*(data or (config.source, *config.also)), num_workers=num_workers or config.num_workers)
-    if config.corrections is None:
+    dataset = _open_original(directory, data, num_workers)
+    if directory.config().data.corrections is None:
         return dataset
     return corrected(dataset, read_corrections(directory.corrections_path))
+
+
+def _open_original(directory: RunDirectory, data: tuple[str, ...] = (), num_workers: int | None = None) -> Dataset:
+    config = directory.config().data
+    return open_dataset(*(data or (config.source, *config.also)), num_workers=num_workers or config.num_workers)
 
 
 def prepare_new(
@@ -145,7 +151,8 @@ def prepare_new(
     if audit is not None:
         for sentence in audit.sentences():
             logger.info("%s", sentence)
-        check_broken(audit, config.data.max_broken_rate)
+        for split, counts in audit.counts.items():
+            check_broken(dataset, split, sum(counts), config.data.max_broken_rate)
     rates = config.data.validation_rate, config.data.test_rate
     splits = make_splits(dataset, *rates, config.data.split_seed, preprocess)
     train, validation = (splits.images(dataset, name, preprocess) for name in ("train", "validation"))
@@ -194,7 +201,8 @@ def _requested_config(request: Request, dataset: Dataset) -> RunConfig:
     if request.like is not None:
         config = _of_run(request.like, request, channels)
         return with_settings(config, {**request.all_settings(), "data.source": source, "data.also": also})
-    name = request.recipe or recipe_for(dataset.name, (rows, columns), channels)
+    known = dataset.name if source in NAMED else ""  # a folder called digits may hold anything
+    name = request.recipe or recipe_for(known, (rows, columns), channels)
     config = recipe_function(name)()
     if request.model is not None:
         chosen = models.model_config(request.model)
@@ -211,7 +219,8 @@ def _of_run(run: RunDirectory, request: Request, channels: int) -> RunConfig:
     if request.model is not None:
         chosen = models.model_config(request.model)
         config = config.model_copy(update={"model_name": request.model, "model": chosen})
-    if config.model.in_chans != channels:  # means and deviations are of other channels
+    own = (config.data.source, *config.data.also)
+    if config.model.in_chans != channels or request.data != own:  # means and deviations are of other images
         config = with_settings(config, {"model.mean": None, "model.std": None})
     return with_settings(config, {"data.corrections": None})  # those asked for, if any, come with the settings
 
@@ -281,7 +290,7 @@ def evaluation_images(
     preprocess = preprocess_of(config)
     lines = None if corrections is None else read_corrections(corrections)
     try:
-        dataset = open_dataset(*data) if data else open_data_of(directory)
+        dataset = open_dataset(*data) if data else _open_original(directory)
     except ConfigError as error:
         if data:
             raise
@@ -291,7 +300,9 @@ def evaluation_images(
     if lines is not None:
         check_corrections(dataset, lines, preprocess)
         dataset = corrected(dataset, lines)
-    if not data and lines is None:
+    elif not data:
+        if config.data.corrections is not None:
+            dataset = corrected(dataset, read_corrections(directory.corrections_path))
         images = splits.images(dataset, split, preprocess)
         tested_on = (directory.journal.last("finished") or {}).get("test_fingerprint")
         if split == "test" and tested_on not in (None, fingerprint(images)):
@@ -303,9 +314,15 @@ def evaluation_images(
     trained_on = splits.parts["train"].source
     same = lines is None and dataset.classes == splits.classes and trained_on in dataset.published
     if same and fingerprint(dataset.prepared(trained_on, preprocess)) == splits.fingerprint:
-        return dataset, splits.images(dataset, split, preprocess)
+        with suppress(DataError):  # its other splits may be others
+            return dataset, splits.images(dataset, split, preprocess)
     source = "all" if dataset.published == ("all",) else split
+    if not data and split in splits.parts:
+        source = splits.parts[split].source
     images = _with_classes(dataset, dataset.prepared(source, preprocess), splits)
+    if dataset.broken.get(source):
+        logger.warning("%s", broken_sentence(source, dataset.broken[source]))
+    check_broken(dataset, source, len(images), config.data.max_broken_rate)
     members = splits.parts[split].members if split in splits.parts else None
     if not data and members is not None:  # the run's own split, corrected
         own = {*members.hashes}

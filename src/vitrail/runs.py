@@ -164,6 +164,15 @@ class RunDirectory:
             if text is not None:
                 write_atomically(path, text)
         write_atomically(self.config_path, config)  # last: it makes the folder a run
+        self._date_after_others()
+
+    def _date_after_others(self) -> None:
+        """Make this the newest run also where the clock was set back since the one before."""
+        own = self.config_path.stat().st_mtime_ns
+        others = [path for path in self.path.parent.glob("*/config.json") if path != self.config_path]
+        newest = max((path.stat().st_mtime_ns for path in others), default=0)
+        if own <= newest:
+            os.utime(self.config_path, ns=(newest + 1_000_000, newest + 1_000_000))
 
 
 def new_run(data: str, recipe: str) -> RunDirectory:

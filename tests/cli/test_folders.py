@@ -34,7 +34,7 @@ def test_a_folder_is_trained_on_and_tested(vitrail, photos, caplog):
     assert sum(done.json[split]["images"] for split in ("validation", "test")) + 30 < 60
     assert [row["class"] for row in done.json["test"]["per_class"]] == ["ant", "bee", "été"]
     assert "my photos: 60 images of 3 classes (20 ant to 20 ant)" in caplog.text
-    assert "Passed over: 2 files that are no images: .DS_Store, ant/clip.mp4" in caplog.text
+    assert "Passed over, being no images in a class folder: .DS_Store, ant/clip.mp4" in caplog.text
     run = Path(done.json["run"])
     assert run.name == "my_photos-digits-1"
     assert json.loads((run / "audit.json").read_text(encoding="utf-8"))["counts"]["all"]["été"] == 20
@@ -252,3 +252,66 @@ def test_photographs_of_many_kinds_train(vitrail, tmp_path):
     done = vitrail("train", "kinds", *FAST, "--json")
     assert done.code == 0
     assert sum(json.loads(Path(done.json["run"], "audit.json").read_text())["counts"]["all"].values()) == 48
+
+
+def test_a_test_folder_that_copies_training_leaves_nothing_to_train_on(vitrail, write_tree):
+    write_tree(Path("set"), {"train/ant": 5, "train/bee": 5})
+    shutil.copytree("set/train", "set/test")
+    done = vitrail("train", "set", *FAST)
+    assert (done.code, done.error) == (
+        1,
+        "set has no image to train on for 2 of its 2 classes (ant, bee): there are none, or all are in a validation or "
+        "test split as well",
+    )
+    shutil.rmtree("set/test/bee")
+    assert "for 1 of its 2 classes (ant)" in vitrail("train", "set", *FAST).error
+
+
+def test_the_runs_own_corrections_can_be_given_again(vitrail, photos):
+    Path("fix.csv").write_text("ant/000.jpg,drop,\nbee,rename,wasp\n", encoding="utf-8")
+    first = vitrail("train", photos, *FAST, "--corrections", "fix.csv", "--out", "run", "--json").json
+    again = vitrail("evaluate", "run", "--corrections", "fix.csv", "--json")
+    assert again.json["test"] == first["test"]
+
+
+def test_a_drawn_validation_split_is_evaluated_with_corrections(vitrail, write_tree):
+    write_tree(Path("set"), {"train/ant": 20, "train/bee": 20, "test/ant": 5, "test/bee": 5})
+    first = vitrail("train", "set", *FAST, "--out", "run", "--json").json
+    Path("fix.csv").write_text("test/ant/000.png,drop,\n", encoding="utf-8")
+    again = vitrail("evaluate", "run", "--split", "validation", "--corrections", "fix.csv", "--json")
+    assert again.json["validation"] == first["validation"]
+
+
+def test_corrections_that_empty_a_split_are_refused(vitrail, write_tree):
+    write_tree(Path("set"), {"train/ant": 9, "train/bee": 9, "test/ant": 1})
+    Path("fix.csv").write_text("test/ant/000.png,drop,\n", encoding="utf-8")
+    done = vitrail("train", "set", *FAST, "--corrections", "fix.csv")
+    assert (done.code, done.error) == (
+        1, "The corrections leave no image in test of set; leave some of its lines out"
+    )  # fmt: skip
+
+
+def test_broken_files_of_other_data_are_not_passed_over_in_silence(vitrail, photos, write_tree, caplog):
+    vitrail("train", photos, *FAST, "--set", "data.max_broken_rate=0.2", "--out", "run")
+    new = write_tree(Path("new"), {"ant": 9, "bee": 9}, suffix=".jpg", first=700)
+    (new / "ant" / "000.jpg").write_bytes(b"")
+    with caplog.at_level(logging.WARNING, "vitrail"):
+        assert vitrail("evaluate", "run", "new", "--json").json["test"]["images"] == 17
+    assert "Left out: 1 broken file: ant/000.jpg is not an image that can be read: it is empty" in caplog.text
+    for number in range(1, 6):
+        (new / "ant" / f"00{number}.jpg").write_bytes(b"")
+    assert "6 of the 18 images of new cannot be read" in vitrail("evaluate", "run", "new").error
+
+
+def test_a_classes_that_only_another_set_tests_is_refused(vitrail, write_tree):
+    write_tree(Path("one"), {"train/ant": 9, "train/bee": 9})
+    write_tree(Path("two"), {"test/ant": 2, "test/wasp": 2}, first=50)
+    assert "no image to train on for 1 of its 3 classes (wasp)" in vitrail("train", "one", "two", *FAST).error
+
+
+def test_runs_on_more_images_are_compared_on_the_same_test(vitrail, write_tree):
+    write_tree(Path("set"), {"train/ant": 9, "train/bee": 9, "test/ant": 5, "test/bee": 5})
+    write_tree(Path("more"), {"ant": 5, "bee": 5}, first=90)
+    vitrail("train", "set", *FAST, "--out", "a")
+    vitrail("train", "set", "more", *FAST, "--out", "b")
+    assert vitrail("runs", "diff", "a", "b", "--json").json["paired"]["images"] == 10

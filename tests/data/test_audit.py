@@ -48,7 +48,7 @@ def test_broken_and_other_files_are_named(tmp_path, write_tree):
     found = audit(root)
     assert found.sentences()[1:] == [
         "Left out: 1 broken file: ant/empty.png is not an image that can be read: it is empty",
-        "Passed over: 1 file that is no image: notes.txt",
+        "Passed over, being no images in a class folder: notes.txt",
     ]
     told = json.loads(json.dumps(found.to_dict()))
     assert told["broken"]["all"] == [
@@ -61,17 +61,38 @@ def test_broken_and_other_files_are_named(tmp_path, write_tree):
 def test_more_broken_files_than_allowed_stop(tmp_path, write_tree):
     root = write_tree(tmp_path / "photos", {"ant": 30, "bee": 29})
     (root / "bee" / "empty.png").write_bytes(b"")
-    found = audit(root)
-    check_broken(found, 1 / 60)
+    dataset = open_dataset(root)
+    num_readable = len(dataset.prepared("all", SIZE))
+    check_broken(dataset, "all", num_readable, 1 / 60)
     with pytest.raises(
         DataError,
         match=r"^1 of the 60 images of photos cannot be read \(bee/empty\.png .* it is empty\); mend or remove "
         r"them, or leave them out with --set data\.max_broken_rate=0\.02$",
     ):
-        check_broken(found, 0.01)
+        check_broken(dataset, "all", num_readable, 0.01)
 
 
 def test_every_kind_of_set_can_be_audited():
     found = audit_dataset(open_dataset("digits"), Preprocess(image_size=(8, 8), channels=1, fit="pad"))
     assert sum(found.counts["all"]) == 1797
     assert found.duplicates == {"all": ()}
+
+
+def test_copies_are_told_with_the_hash_that_corrections_take(tmp_path, write_tree, write_photo):
+    root = write_tree(tmp_path / "photos", {"train/ant": 3, "train/bee": 2, "test/ant": 1})
+    write_photo(root / "train" / "ant" / "copy.png", seed=1)
+    write_photo(root / "test" / "ant" / "leak.png", seed=0)
+    images = open_dataset(root).prepared("train", SIZE)
+    contents = dict(zip(images.names, images.hashes, strict=True))
+    told = audit(root).to_dict()
+    names = ["train/ant/001.png", "train/ant/copy.png"]
+    assert told["duplicates"]["train"] == [{"hash": contents[names[0]], "images": names}]
+    assert told["shared"]["train/test"] == [
+        {"image": "train/ant/000.png", "copy": "test/ant/leak.png", "hash": contents["train/ant/000.png"]}
+    ]
+
+
+def test_an_empty_class_folder_is_named(tmp_path, write_tree):
+    root = write_tree(tmp_path / "photos", {"ant": 3, "bee": 2})
+    (root / "wasp").mkdir()
+    assert audit(root).sentences()[1] == "Passed over, being no images in a class folder: wasp/"

@@ -166,3 +166,13 @@ def test_corrections_may_name_images_of_any_split(tmp_path, write_tree):
     check_corrections(open_dataset(root), lines, SIZE)
     assert dataset.prepared("test", SIZE).names == ("test/bee/000.png",)
     assert dataset.prepared("train", SIZE).labels.tolist() == [1, 0, 1, 1]
+
+
+def test_the_end_of_a_path_in_two_splits_is_refused(tmp_path, write_tree):
+    root = write_tree(tmp_path / "photos", {"train/ant": 2, "train/bee": 2, "test/ant": 1, "test/bee": 1})
+    path = tmp_path / "corrections.csv"
+    path.write_text("ant/000.png,drop,\n", encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"^'ant/000\.png' is the end of 2 images' paths \(test/ant/000\.png, train/ant"
+    ):
+        check_corrections(open_dataset(root), read_corrections(path), SIZE)

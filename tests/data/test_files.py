@@ -94,6 +94,21 @@ def test_a_file_that_was_mended_is_read(tmp_path, write_tree, write_photo):
     assert dataset.broken["all"] == ()
 
 
+def test_what_could_not_be_read_is_tried_again(tmp_path, write_tree, monkeypatch):
+    root = write_tree(tmp_path / "photos", {"ant": 2, "bee": 2})
+
+    def no_memory(path, name=None):
+        raise DataError(f"{name} cannot be opened: Too many open files")
+
+    with monkeypatch.context() as patch:
+        real = files.read_image
+        patch.setattr(
+            files, "read_image", lambda path, name=None: (no_memory if "ant/000" in name else real)(path, name)
+        )
+        assert len(open_dataset(root).prepared("all", SIZE)) == 3
+    assert len(open_dataset(root).prepared("all", SIZE)) == 4
+
+
 def test_a_decompression_bomb_is_a_broken_file(tmp_path, write_tree, monkeypatch):
     root = write_tree(tmp_path / "photos", {"ant": 2, "bee": 2})
     Image.new("L", (100, 100)).save(root / "ant" / "bomb.png")

@@ -46,12 +46,13 @@ def test_a_class_may_be_called_train(tmp_path, write_tree):
 
 
 def test_what_is_no_image_is_named(tmp_path, write_tree):
-    write_tree(tmp_path, {"ant": 1, "bee": 1, ".git": 1, "not_sure": 2})
+    write_tree(tmp_path, {"ant": 1, "bee": 1, ".git": 1, "not_sure": 2, "bee/not_sure": 1})
     for name in (".DS_Store", "ant/Thumbs.db", "bee/.hidden.png", "bee/clip.mp4", "cover.txt"):
         (tmp_path / name).write_bytes(b"x")
     listing = list_class_folders(tmp_path)
     assert listing.ignored == (
-        ".DS_Store", ".git", "ant/Thumbs.db", "bee/.hidden.png", "bee/clip.mp4", "cover.txt", "not_sure",
+        ".DS_Store", ".git", "ant/Thumbs.db", "bee/.hidden.png", "bee/clip.mp4", "bee/not_sure", "cover.txt",
+        "not_sure",
     )  # fmt: skip
     assert listing.classes == ("ant", "bee")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ class Audit:
     `counts` are images by split and class; `broken` the files left out, with reasons, by split. `duplicates` are groups
     of images of equal pixels within one split, `conflicts` those groups that stand in several classes, and `shared`
     pairs of split and name that are in a split and, with equal pixels, in a later one of train, validation, test.
+    `hashes` are of the content of all images that have such copies, by name.
     """
 
     dataset: str
@@ -32,6 +33,7 @@ class Audit:
     duplicates: Mapping[str, tuple[tuple[str, ...], ...]]
     conflicts: Mapping[str, tuple[tuple[str, ...], ...]]
     shared: Mapping[str, tuple[tuple[str, str], ...]]
+    hashes: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """The audit as JSON has it."""
@@ -40,7 +42,8 @@ class Audit:
             split: [{"image": name, "reason": why} for name, why in files] for split, files in self.broken.items()
         }
         shared = {
-            pair: [{"image": image, "copy": copy} for image, copy in images] for pair, images in self.shared.items()
+            pair: [{"image": image, "copy": copy, "hash": self.hashes[image]} for image, copy in images]
+            for pair, images in self.shared.items()
         }
         return {
             "dataset": self.dataset,
@@ -48,21 +51,23 @@ class Audit:
             "counts": counts,
             "broken": broken,
             "ignored": list(self.ignored),
-            "duplicates": {split: [list(group) for group in groups] for split, groups in self.duplicates.items()},
-            "conflicts": {split: [list(group) for group in groups] for split, groups in self.conflicts.items()},
+            "duplicates": self._groups(self.duplicates),
+            "conflicts": self._groups(self.conflicts),
             "shared": shared,
+        }
+
+    def _groups(self, found: Mapping[str, tuple[tuple[str, ...], ...]]) -> dict[str, list[dict[str, Any]]]:
+        return {
+            split: [{"hash": self.hashes[group[0]], "images": list(group)} for group in groups]
+            for split, groups in found.items()
         }
 
     def sentences(self) -> list[str]:
         """What a user should know before training, most important first; counts, then what is wrong."""
         found = [self._count_sentence()]
-        for split, files in self.broken.items():
-            if files:
-                reasons = some([reason for _, reason in files], NUM_NAMED)
-                found.append(f"Left out{_of(split)}: {_count(len(files), 'broken file')}: {reasons}")
+        found += [broken_sentence(split, files) for split, files in self.broken.items() if files]
         if self.ignored:
-            are = "are no images" if len(self.ignored) > 1 else "is no image"
-            found.append(f"Passed over: {_count(len(self.ignored), 'file')} that {are}: {some(self.ignored)}")
+            found.append(f"Passed over, being no images in a class folder: {some(self.ignored)}")
         for pair, images in self.shared.items():
             first, second = pair.split("/")
             named = some([f"{image} = {copy}" for image, copy in images])
@@ -117,22 +122,36 @@ def audit_dataset(dataset: Dataset, preprocess: Preprocess) -> Audit:
                     for content in both
                 )
     broken = {split: dataset.broken.get(split, ()) for split in order}
-    return Audit(dataset.name, dataset.classes, counts, broken, dataset.ignored, duplicates, conflicts, shared)
+    copied = {name for groups in duplicates.values() for group in groups for name in group}
+    copied |= {name for pairs in shared.values() for pair in pairs for name in pair}
+    hashes = {
+        name: content
+        for found in images.values()
+        for name, content in zip(found.names, found.hashes, strict=True)
+        if name in copied
+    }
+    return Audit(dataset.name, dataset.classes, counts, broken, dataset.ignored, duplicates, conflicts, shared, hashes)
 
 
-def check_broken(audit: Audit, max_broken_rate: float) -> None:
-    """Raise DataError if more than that part of a split's files is broken, with the setting that allows it."""
-    for split, files in audit.broken.items():
-        total = sum(audit.counts[split]) + len(files)
-        rate = len(files) / total
-        if rate > max_broken_rate:
-            allowed = next(value for value in (0.02, 0.05, 0.1, 0.2, 0.5, 0.99) if value >= rate or value == 0.99)
-            joint = "of" if split == "all" else "in"
-            raise DataError(
-                f"{len(files):,} of the {total:,} images{_of(split)} {joint} {audit.dataset} cannot be read "
-                f"({some([reason for _, reason in files], NUM_NAMED)}); mend or remove them, or leave them out with "
-                f"--set data.max_broken_rate={allowed}"
-            )
+def check_broken(dataset: Dataset, split: str, num_readable: int, max_broken_rate: float) -> None:
+    """Raise DataError if more than that part of a split that was read is broken, with the setting that allows it."""
+    files = dataset.broken.get(split, ())
+    total = num_readable + len(files)
+    if len(files) <= max_broken_rate * total:
+        return
+    allowed = next((value for value in (0.02, 0.05, 0.1, 0.2, 0.5) if value * total >= len(files)), 0.99)
+    joint = "of" if split == "all" else "in"
+    raise DataError(
+        f"{len(files):,} of the {total:,} images{_of(split)} {joint} {dataset.name} cannot be read "
+        f"({some([reason for _, reason in files], NUM_NAMED)}); mend or remove them, or leave them out with "
+        f"--set data.max_broken_rate={allowed}"
+    )
+
+
+def broken_sentence(split: str, files: Sequence[tuple[str, str]]) -> str:
+    """How many files of a split were left out, the first of them and why."""
+    reasons = some([reason for _, reason in files], NUM_NAMED)
+    return f"Left out{_of(split)}: {_count(len(files), 'broken file')}: {reasons}"
 
 
 def _of(split: str) -> str:

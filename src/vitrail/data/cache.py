@@ -75,18 +75,21 @@ class ImageCache:
         content = hashlib.sha256("".join(entry.content or "" for entry in entries.values()).encode()).hexdigest()
         file = self.folder / f"pixels-{content[:16]}.npy"
         index = {"pixels": file.name, "entries": {name: _values(entry) for name, entry in entries.items()}}
+        temporary = self.folder / f".{os.getpid()}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self.folder).free < 2 * pixels.nbytes:
                 raise OSError("there is not enough space")
-            temporary = self.folder / f".{os.getpid()}.tmp"
-            with temporary.open("wb") as stream:
-                np.save(stream, pixels, allow_pickle=False)
-            temporary.replace(file)
+            if self.pixels is None or not file.exists():  # a file that is mapped cannot be replaced on Windows
+                with temporary.open("wb") as stream:
+                    np.save(stream, pixels, allow_pickle=False)
+                temporary.replace(file)
             temporary.write_text(json.dumps(index), encoding="utf-8")
             temporary.replace(self.folder / "index.json")
         except OSError as error:
             logger.warning("Decoded images are not kept in %s: %s", self.folder, error.strerror or error)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             return
         for old in self.folder.glob("pixels-*.npy"):
             if old != file:

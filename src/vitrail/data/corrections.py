@@ -15,8 +15,10 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +64,7 @@ def read_corrections(path: str | Path) -> Corrections:
         raise ConfigError(f"{path} cannot be read: {reason}; --corrections takes a CSV file") from None
     lines: list[Correction] = []
     reader = csv.reader(io.StringIO(text, newline=""))
-    for row in reader:
+    for row in _rows(reader, path):
         cells = [cell.strip() for cell in row]
         if not any(cells) or cells[0].startswith("#"):
             continue
@@ -74,8 +76,17 @@ def read_corrections(path: str | Path) -> Corrections:
     return Corrections(text, tuple(lines))
 
 
+def _rows(reader: Iterable[list[str]], path: str | Path) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ConfigError(f"{path} is not a CSV file that can be read ({error}); is a quote left open?") from None
+
+
 def _correction(cells: Sequence[str], where: str, number: int) -> Correction:
     what, action, label = (*cells, "", "")[:3]
+    if len(cells) == 1 and ";" in what:
+        raise ConfigError(f"{where}: columns are separated by commas, not semicolons, as in {what.replace(';', ',')}")
     actions = (*IMAGE_ACTIONS, *CLASS_ACTIONS)
     if action not in actions:
         raise ConfigError(
@@ -120,6 +131,8 @@ def corrected(dataset: Dataset, corrections: Corrections) -> Dataset:
                 after[index] = -1 if correction.action == "drop" else places[correction.label]
         if split == dataset.training_source:
             _check_not_emptied(dataset.name, before, after, classes)
+        elif (after < 0).all():
+            raise DataError(f"The corrections leave no image in {split} of {dataset.name}; leave some of its lines out")
         relabelled = ImageSet(images.pixels, after, images.names, images.hashes)
         return relabelled.take(np.flatnonzero(after >= 0)) if (after < 0).any() else relabelled
 
@@ -137,11 +150,20 @@ def check_corrections(dataset: Dataset, corrections: Corrections, preprocess: Pr
 
     The data set is that before `corrected`, which takes images away.
     """
-    unknown = set(_image_actions(corrections))
+    wanted = [*_image_actions(corrections)]
+    unknown, named = {*wanted}, dict[str, set[str]]()
     for split in dataset.published:
-        unknown -= {*find_images(dataset.prepared(split, preprocess), [*unknown])}
+        images = dataset.prepared(split, preprocess)
+        for what, places in find_images(images, wanted).items():
+            named.setdefault(what, set()).update(images.names[place] for place in places)
+            unknown.discard(what)
         broken = [name for name, _ in dataset.broken.get(split, ())]  # may be dropped, too
-        unknown -= {what for what in unknown if _by_path(what, dict.fromkeys(broken, 0))}
+        unknown -= {what for what in unknown if any(name == what or name.endswith("/" + what) for name in broken)}
+    for what, names in named.items():
+        if len(names) > 1 and any(name.endswith("/" + what.replace("\\", "/")) for name in names):
+            raise ConfigError(
+                f"{what!r} is the end of {len(names)} images' paths ({some(sorted(names))}); write more of the path"
+            )
     if unknown:
         listed = [f"{line.what!r} in line {line.line}" for line in corrections.lines if line.what in unknown]
         raise ConfigError(
@@ -162,11 +184,13 @@ def find_images(images: ImageSet, wanted: Sequence[str]) -> dict[str, list[int]]
     by_hash: dict[str, list[int]] = {}
     for index, content in enumerate(images.hashes):
         by_hash.setdefault(content, []).append(index)
+    ordered = sorted(by_hash)
     found: dict[str, list[int]] = {}
     for what in wanted:
         places = _by_path(what, by_name)
         if places is None and re.fullmatch(r"[0-9a-f]{8,64}", what):
-            contents = [content for content in by_hash if content.startswith(what)]
+            first = bisect_left(ordered, what)
+            contents = list(takewhile(lambda content: content.startswith(what), ordered[first : first + 99]))  # noqa: B023
             if len(contents) > 1:
                 raise ConfigError(f"{what!r} is the beginning of {len(contents)} images' hashes; give more digits")
             places = by_hash[contents[0]] if contents else None

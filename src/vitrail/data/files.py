@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -19,7 +19,7 @@ from vitrail.data.dataset import Dataset, ImageSet, Shape
 from vitrail.data.folders import Listing
 from vitrail.data.images import read_image, read_shape
 from vitrail.data.preprocess import Preprocess, prepare
-from vitrail.errors import DataError, some
+from vitrail.errors import DataError
 
 NUM_MEASURED = 200  # images whose headers say how large the images of a set are
 PROGRESS_SECONDS = 2.0
@@ -117,18 +117,19 @@ def decode_files(
     """
     store = ImageCache(f"{os.path.realpath(root)}|{split}", preprocess)
     stamps = {name: _stamp(root / name) for name in names}
-    fresh = [name for name in names if name not in store.entries or store.entries[name].stamp != stamps[name]]
-    if not fresh and store.pixels is not None and len(store.entries) == len(names):
-        return store.pixels, {name: store.entries[name] for name in names}
+    known = store.entries
+    # What could not be read is tried again: the reason may have lain outside the file, as a missing extra does.
+    fresh = [name for name in names if name not in known or known[name].error or known[name].stamp != stamps[name]]
+    if not fresh and store.pixels is not None and len(known) == len(names):
+        return store.pixels, {name: known[name] for name in names}
     decoded = _decode_all(root, fresh, preprocess, num_workers)
     entries = {
-        name: replace(decoded[name][0], stamp=stamps[name]) if name in decoded else store.entries[name]
-        for name in names
+        name: replace(decoded[name][0], stamp=stamps[name]) if name in decoded else known[name] for name in names
     }
     readable = [name for name, entry in entries.items() if entry.error is None]
     pixels = np.empty((len(readable), *preprocess.image_size, preprocess.channels), np.uint8)
     for row, name in enumerate(readable):
-        image = decoded[name][1] if name in decoded else None
+        image = decoded.pop(name)[1] if name in decoded else None  # its memory is free from here on
         if image is None:
             assert store.pixels is not None
             image = store.pixels[store.rows[name]]
@@ -146,7 +147,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 def _decode_all(
     root: Path, names: Sequence[str], preprocess: Preprocess, num_workers: int
-) -> Mapping[str, tuple[Entry, np.ndarray | None]]:
+) -> dict[str, tuple[Entry, np.ndarray | None]]:
     def decode(name: str) -> tuple[Entry, np.ndarray | None]:
         try:
             image = read_image(root / name, name)
@@ -173,9 +174,3 @@ def num_cores() -> int:
     """The cores that this process may use."""
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count() or 1
-
-
-def broken_sentence(split: str, broken: Sequence[tuple[str, str]]) -> str:
-    """How many files of a split were left out, the first of them and their reasons."""
-    reasons = some([reason for _, reason in broken])
-    return f"{len(broken):,} file{'s' * (len(broken) != 1)} of {split} left out: {reasons}"

@@ -156,15 +156,18 @@ def _walk(root: Path) -> tuple[dict[Parts, list[str]], list[str]]:
             if identity in above:  # a link that leads back
                 ignored.append("/".join(folder))
                 continue
+            is_empty = True
             with os.scandir(place) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
-                    kind = _kind(entry, is_top=not folder)
+                    kind, is_empty = _kind(entry), False
                     if kind == "folder":
                         waiting.append(((*folder, entry.name), above | {identity}))
                     elif kind == "image":
                         images.setdefault(folder, []).append(entry.name)
                     else:
                         ignored.append("/".join((*folder, entry.name)))
+            if is_empty and folder:
+                ignored.append("/".join(folder) + "/")
         except OSError as error:
             unreadable.append(("/".join(folder) or str(root), error.strerror or str(error)))
     if unreadable:
@@ -176,8 +179,8 @@ def _walk(root: Path) -> tuple[dict[Parts, list[str]], list[str]]:
     return images, ignored
 
 
-def _kind(entry: os.DirEntry[str], is_top: bool) -> str:
-    hidden = entry.name.startswith(".") or (is_top and entry.name == NOT_SURE_FOLDER)
+def _kind(entry: os.DirEntry[str]) -> str:
+    hidden = entry.name.startswith(".") or entry.name == NOT_SURE_FOLDER
     try:
         if entry.is_dir():
             return "hidden" if hidden else "folder"

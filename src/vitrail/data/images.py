@@ -246,7 +246,7 @@ def _expand(given: str | Path) -> list[Path]:
 def _walk(folder: Path) -> list[Path]:
     files: list[Path] = []
     visited: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(parent)
         if real in visited:  # a link that leads back
             folders.clear()
@@ -255,6 +255,10 @@ def _walk(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files += [Path(parent, name) for name in names if not name.startswith(".") and _is_image(Path(name))]
     return sorted(files, key=Path.as_posix)
+
+
+def _refuse(error: OSError) -> None:
+    raise ConfigError(f"{error.filename} cannot be read: {error.strerror}; make it readable, or leave it out")
 
 
 def _is_image(path: Path) -> bool:

@@ -197,9 +197,19 @@ def make_splits(
         drawn = {"train": np.arange(len(left))} if dataset.grows else {}
     if dataset.grows:
         parts |= {name: Part(source, members=Members.of(left.take(indices))) for name, indices in drawn.items()}
+        _check_training(dataset, left.labels[drawn["train"]])
     else:
         parts |= {name: Part(source, indices) for name, indices in drawn.items()}
     return Splits(dataset.name, dataset.classes, seed, rates, fingerprint(images), parts)
+
+
+def _check_training(dataset: Dataset, labels: np.ndarray) -> None:
+    missing = [dataset.classes[label] for label in sorted({*range(len(dataset.classes))} - {*labels.tolist()})]
+    if missing:
+        raise DataError(
+            f"{dataset.name} has no image to train on for {len(missing)} of its {len(dataset.classes)} classes "
+            f"({some(missing)}): there are none, or all are in a validation or test split as well"
+        )
 
 
 def _without(images: ImageSet, taken: set[str]) -> ImageSet:
@@ -243,12 +253,18 @@ def draw_stable_splits(
     places = np.zeros(len(hashes), np.int64)
     for place in range(1, len(names)):
         places[(edges[place - 1] <= numbers) & (numbers < edges[place])] = place
-    for label in np.unique(labels).tolist():
-        members = np.flatnonzero(labels == label)
-        _check_class_size(len({hashes[index] for index in members.tolist()}), label, classes, names)
-        for place in range(len(names)):
-            while not (places[members] == place).any():
-                _lend(places, members, place, hashes)
+    by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    for members in by_class:
+        _check_class_size(len({hashes[int(index)] for index in members}), int(labels[members[0]]), classes, names)
+    for _ in range(len(by_class) + 1):  # a loan may take another class's copy of the image along, and is then made good
+        lent = False
+        for members in by_class:
+            for place in range(len(names)):
+                if not (places[members] == place).any():
+                    _lend(places, members, place, hashes)
+                    lent = True
+        if not lent:
+            break
     return {name: np.flatnonzero(places == place) for place, name in enumerate(names)}
 
 

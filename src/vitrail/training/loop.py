@@ -316,8 +316,8 @@ class Training:
         self.mark = now
 
     def _wait_for_device(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.device.type in ("cuda", "mps"):
+            torch.accelerator.synchronize(self.device)
 
     def _progress(self, evaluation: dict[str, Any] | None = None, message: str | None = None) -> Progress:
         counters, planner = self.state.counters, self.planner

@@ -1,4 +1,4 @@
-"""metrics.jsonl and, beside it, the same numbers as TensorBoard events."""
+"""metrics.jsonl and, beside it, the same numbers as TensorBoard events and for a tracker, if one is asked for."""
 
 # The classes of protobuf modules are made when they are imported; a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
@@ -16,20 +16,24 @@ from typing import Any
 from vitrail.checkpoint import write_atomically
 from vitrail.errors import CheckpointError
 from vitrail.runs import read_json_lines
+from vitrail.training.trackers import Tracker
 
 
 class MetricsLog:
     """Appends to metrics.jsonl and a TensorBoard event file in the run's directory."""
 
-    def __init__(self, path: Path, step: int, epoch: int) -> None:
+    def __init__(self, path: Path, step: int, epoch: int, tracker: Tracker | None = None) -> None:
         """Open the log of a run that is at `step`, `epoch` epochs done; what was logged beyond is taken out.
 
         Raises CheckpointError if the disk refuses, as all methods do but `close`.
         """
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
-        self.path = path
-        kept = [line for line in read_json_lines(path) if not _is_beyond(line, step, epoch)]
+        self.path, self._tracker = path, tracker
+        lines = list(read_json_lines(path))
+        if tracker is not None:
+            tracker.resume(lines)
+        kept = [line for line in lines if not _is_beyond(line, step, epoch)]
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
         with _naming(path):
             self._file = path.open("a", encoding="utf-8")
@@ -51,10 +55,14 @@ class MetricsLog:
         self._write(
             line, line["step"], {key: line[key] for key in ("loss", "accuracy", "learning_rate") if key in line}
         )
+        if self._tracker is not None:
+            self._tracker.training(line)
 
     def evaluation(self, line: dict[str, Any], step: int) -> None:
         """Log one object of evaluation: split, epoch, accuracy, loss."""
         self._write(line, step, {f"{line['split']}_{key}": line[key] for key in ("loss", "accuracy")})
+        if self._tracker is not None:
+            self._tracker.evaluation(line, step)
 
     def _write(self, line: dict[str, Any], step: int, scalars: dict[str, float]) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary

@@ -58,6 +58,7 @@ IMAGE_MODULES = frozenset(
 EAGER_IN_INIT = frozenset({"pydantic", "typer", "click", "rich", "vitrail.errors"})
 HEAVY = ("torch", "torchvision", "timm", "sklearn", "scipy", "matplotlib", "datasets", "pandas", "pyarrow", "PIL")
 UNPICKLERS = frozenset({"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"})
+PROCESSES = frozenset({"multiprocessing", "_posixsubprocess"})
 VAGUE = frozenset({"utils", "util", "helpers", "helper", "misc", "common"})
 
 MAX_FILE_LINES, MAX_CLI_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 80, 60, 8
@@ -213,7 +214,31 @@ def no_stubs(path: str, text: str) -> list[str]:
     ]
 
 
-RULES: tuple[Rule, ...] = (layering, sizes, names, light_images, lazy_init, safe_loading, no_stubs)
+def portable(path: str, text: str) -> list[str]:
+    """What is not the same everywhere: text in the locale's encoding, and processes, which Windows starts otherwise."""
+    offences: list[str] = []
+    for node in ast.walk(ast.parse(text)):
+        offences += [f"imports {name}" for name in imported_modules(path, node) if name.split(".")[0] in PROCESSES]
+        if not isinstance(node, ast.Call) or {word.arg for word in node.keywords} & {"encoding", None}:
+            continue
+        called = ast.unparse(node.func)
+        modes = [word.value for word in node.keywords if word.arg == "mode"] or node.args[called == "open" :][:1]
+        binary = any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in modes)
+        method = called.rpartition(".")[2]
+        if (called in ("open", "os.fdopen") and not binary) or (method == "open" and is_text_mode(modes)):
+            offences.append(f"line {node.lineno}: a text file without an encoding")
+        elif method in ("read_text", "write_text"):
+            offences.append(f"line {node.lineno}: {method} without an encoding")
+        elif called in ("os.fork", "subprocess.Popen") or any(word.arg == "text" for word in node.keywords):
+            offences.append(f"line {node.lineno}: {called}, or its text without an encoding")
+    return offences
+
+
+def is_text_mode(modes: list[ast.expr]) -> bool:
+    return any(isinstance(mode, ast.Constant) and re.fullmatch("[rwax][+t]?", str(mode.value)) for mode in modes)
+
+
+RULES: tuple[Rule, ...] = (layering, sizes, names, light_images, lazy_init, safe_loading, no_stubs, portable)
 
 
 def missing_tests(modules: list[str], tests: list[str]) -> list[str]:
@@ -317,6 +342,14 @@ def long_function(lines: int) -> str:
         (safe_loading, "checkpoint.py", "np.load(path, allow_pickle=True)"),
         (no_stubs, "api.py", "def f():\n    raise NotImplementedError('later')"),
         (no_stubs, "api.py", "def f():\n    raise NotImplementedError"),
+        (portable, "runs.py", "Path(name).read_text()"),
+        (portable, "runs.py", "path.write_text(text)"),
+        (portable, "runs.py", "path.open('a')"),
+        (portable, "runs.py", "open(name)"),
+        (portable, "runs.py", "open(name, mode='w')"),
+        (portable, "runs.py", "subprocess.run(command, text=True)"),
+        (portable, "data/loader.py", "from multiprocessing import Pool"),
+        (portable, "data/loader.py", "os.fork()"),
     ],
 )
 def test_the_rule_finds_the_offence(rule: Rule, path: str, text: str) -> None:
@@ -340,6 +373,8 @@ def test_the_rule_finds_the_offence(rule: Rule, path: str, text: str) -> None:
         ("data/images.py", "x = 1\n" * 340 + long_function(60)),
         ("data/images.py", "class A:\n    def __init__(self, a, b, c, d, e, f, g, h): ..."),
         ("data/images.py", "logger = getLogger('vitrail.data')\n'vitrail.example'"),
+        ("runs.py", "open(name, 'rb')\npath.open('xb')\npath.open('w', encoding='utf-8')\nImage.open(path)"),
+        ("runs.py", "path.read_text(encoding='utf-8')\nsubprocess.run(command, capture_output=True)"),
     ],
 )
 def test_no_rule_finds_an_offence_where_there_is_none(path: str, text: str) -> None:

@@ -83,6 +83,5 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
-    ).stdout.strip()
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=True, timeout=10)
+    return done.stdout.decode("utf-8", "replace").strip()  # with names of files that the locale may not have

@@ -145,7 +145,8 @@ def _advice(directory: RunDirectory, config: RunConfig) -> Generator[None]:
             raise
         raise type(error)(f"{error}; when that is mended, continue with: {directory.resume_command()}") from error
     except (RuntimeError, MemoryError) as error:  # torch has a type of its own for CUDA's memory only
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+        said = ("allocate memory", "out of memory")  # by the CPU, by MPS
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(part in str(error) for part in said):
             raise
         raise TrainingError(
             f"There is not enough memory for {config.model_name} with training.batch_size={config.training.batch_size};"

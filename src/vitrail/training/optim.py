@@ -44,8 +44,8 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalised, for the weight matrices between a network's stem and its head.
 
     As torch.optim.Muon with adjust_lr_fn="match_rms_adamw" (Liu et al. 2025, section 2.2), so a learning rate that
-    suits AdamW suits it, and besides: the iteration runs in float32 on the CPU, where bfloat16 would cost both time and
-    accuracy; convolution kernels are flattened to (out, rest); a group with `num_matrices=3` holds fused
+    suits AdamW suits it, and besides: the iteration runs in bfloat16 on CUDA alone, as on the CPU that would cost both
+    time and accuracy; convolution kernels are flattened to (out, rest); a group with `num_matrices=3` holds fused
     query-key-value weights, which are three maps and are orthogonalised as three. Equal shapes are done in one batch.
     """
 
@@ -98,7 +98,7 @@ class Muon(torch.optim.Optimizer):
         shape = parameters[0].shape
         rows, columns = shape[0] // group["num_matrices"], shape[1:].numel()
         matrices = torch.stack(list(nesterov)).view(-1, rows, columns)
-        dtype = torch.float32 if matrices.device.type == "cpu" else torch.bfloat16
+        dtype = torch.bfloat16 if matrices.device.type == "cuda" else torch.float32  # not every Mac has bfloat16
         updates = orthogonalize(matrices, group["num_steps"], dtype).to(parameters[0].dtype).reshape(-1, *shape)
 
         rate: float = group["lr"]

@@ -106,6 +106,7 @@ def _draw(correct: dict[str, np.ndarray]) -> None:
         )
     axes.set_yticks([-place for place in range(len(correct))], list(correct), **text_style())
     axes.set_xlim(0, 100)
+    axes.set_ylim(0.6 - len(correct), 0.6)
     axes.set_xlabel("accuracy on 372 test photographs with its 95 % interval, %", **text_style())
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

@@ -10,13 +10,13 @@ import torch
 from filelock import FileLock
 
 import vitrail
-from vitrail.checkpoint import load_model
+from vitrail.checkpoint import load_model, read_card
 from vitrail.config import config_to_json
 from vitrail.data.dataset import Dataset
 from vitrail.data.named import read_digits
 from vitrail.engines.pytorch import TorchEngine
 from vitrail.errors import ConfigError
-from vitrail.evaluation.calibration import fit_temperature
+from vitrail.evaluation.calibration import validated_temperature
 from vitrail.preparation import Request, prepare_new
 from vitrail.runs import RunDirectory
 from vitrail.session import say_nothing, train_model, train_prepared
@@ -141,4 +141,11 @@ def test_the_temperature_is_that_of_the_validation_images(tmp_path, without_test
         trained(train, directory, without_test)
         model, card = load_model(directory.path)
         logits = TorchEngine(model, cpu).logits(content.validation.pixels)
-        assert card.temperature == fit_temperature(logits, content.validation.labels) != 1
+        assert card.temperature == validated_temperature(logits, content.validation.labels)
+
+
+def test_enough_validation_images_calibrate(digits_run):
+    card = read_card(digits_run)
+    metrics = RunDirectory(digits_run).result()["validation"]
+    assert card.temperature == metrics["temperature"] != 1
+    assert metrics["loss"] < metrics["loss_uncalibrated"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +41,8 @@ from vitrail.session import metrics_of, say_nothing, train_prepared
 if TYPE_CHECKING:
     from vitrail.training.loop import Report
 
+
+logger = logging.getLogger(__name__)
 
 _BETTER_SMALL = frozenset({"loss", "ece", "loss_uncalibrated", "ece_uncalibrated"})
 _NO_MERIT = frozenset({"temperature", "smallest_difference"})
@@ -152,11 +155,24 @@ def train(
         config, content = prepare_new(dataset, request, corrections_read)
         directory = RunDirectory(out) if out is not None else new_run(dataset.name, config.recipe)
         _create(directory, config, content)
-        if request.like is not None and is_repetition(request.like, config, content, str(target)):
-            copy_decisions(request.like, directory)
+        if request.like is not None:
+            _repeat_if_equal(request.like, directory, config, content, str(target))
     with directory.locked():
         train_prepared(directory, config, content, target, report or say_nothing, started)
     return Run(directory.path)
+
+
+def _repeat_if_equal(
+    like: RunDirectory, directory: RunDirectory, config: RunConfig, content: TrainingData, device: str
+) -> None:
+    """Let a run take the decisions of the one it repeats, if it does repeat it; say which of the two it is."""
+    if is_repetition(like, config, content, device):
+        copy_decisions(like, directory)
+        logger.info("%s", f"This repeats {like.path} step by step")
+    else:
+        logger.info(
+            "%s", f"This takes the settings of {like.path}, and is no repetition: data, settings or device differ"
+        )
 
 
 def _sources(data: str | Path | Sequence[str | Path] | None) -> tuple[str, ...]:

@@ -224,6 +224,8 @@ def _parse(text: str, wanted: str) -> Any:
         return None
     if wanted.startswith(("text", "one of", "true or false")):
         return text
+    if wanted.startswith("(text"):
+        return [] if text.lower() == "none" else [part.strip() for part in text.split(",")]
     if wanted.startswith("("):
         parts = re.sub(r"(?<=\d)\s*x\s*(?=\d)", ",", text.lower()).strip("()[] ").split(",")
         return [_number(part.strip()) for part in parts if part.strip()]
@@ -267,10 +269,11 @@ def parse_requirements(requirements: list[str]) -> dict[str, float]:
 def parse_duration(text: str) -> float:
     """`"10m"` -> 600.0 seconds; also 90s, 2.5m, 1h30m. Raises ConfigError where it is no time, or has no unit."""
     compact = "".join(text.lower().split())
-    if re.fullmatch(r"[\d.]+", compact):
+    number = _number(compact)
+    if isinstance(number, int | float) and math.isfinite(number):
         raise ConfigError(f"--time {text!r} has no unit; add s, m or h, such as {compact}m")
-    number = r"(\d+(?:\.\d+)?)"
-    parts = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", compact)
+    digits = r"(\d+(?:\.\d+)?)"
+    parts = re.fullmatch(f"(?:{digits}h)?(?:{digits}m)?(?:{digits}s)?", compact)
     if parts is None or not any(parts.groups()):
         raise ConfigError(f"--time {text!r} is not a time; write it as 90s, 10m or 1h30m")
     return sum(float(part) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True) if part)

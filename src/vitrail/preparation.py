@@ -147,15 +147,19 @@ def prepare_new(
     preprocess = preprocess_of(config)
     if corrections is not None:
         check_corrections(original, corrections, preprocess)
+        logger.info("%s", corrections.summary())
     audit = audit_dataset(dataset, preprocess) if dataset.grows else None
     if audit is not None:
-        for sentence in audit.sentences():
-            logger.info("%s", sentence)
         for split, counts in audit.counts.items():
             check_broken(dataset, split, sum(counts), config.data.max_broken_rate)
+        for sentence in audit.sentences():
+            logger.info("%s", sentence)
     rates = config.data.validation_rate, config.data.test_rate
     splits = make_splits(dataset, *rates, config.data.split_seed, preprocess)
     train, validation = (splits.images(dataset, name, preprocess) for name in ("train", "validation"))
+    test = splits.parts["test"].members if "test" in splits.parts else None
+    counts = f"{len(train):,} images to train on, {len(validation):,} to choose the best epoch by"
+    logger.info("%s", f"{dataset.name}: {counts}" + ("" if test is None else f", {len(test.names):,} for the test"))
     return _fit_to_pixels(config, train), TrainingData(dataset, splits, train, validation, audit, corrections)
 
 
@@ -322,7 +326,7 @@ def evaluation_images(
     images = _with_classes(dataset, dataset.prepared(source, preprocess), splits)
     if dataset.broken.get(source):
         logger.warning("%s", broken_sentence(source, dataset.broken[source]))
-    check_broken(dataset, source, len(images), config.data.max_broken_rate)
+    check_broken(dataset, source, len(images), config.data.max_broken_rate, can_be_set=False)
     members = splits.parts[split].members if split in splits.parts else None
     if not data and members is not None:  # the run's own split, corrected
         own = {*members.hashes}

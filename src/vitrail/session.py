@@ -21,7 +21,7 @@ from vitrail.data.splits import fingerprint
 from vitrail.engines.pytorch import TorchEngine
 from vitrail.environment import describe_environment, package_version
 from vitrail.errors import ConfigError, DataError, Interrupted, TrainingError, VitrailError
-from vitrail.evaluation import classification_metrics, fit_temperature, reject_threshold, softmax
+from vitrail.evaluation import classification_metrics, reject_threshold, softmax, validated_temperature
 from vitrail.predictions import write_parquet
 from vitrail.preparation import TrainingData, preprocess_of
 from vitrail.reporting.run_figures import (
@@ -278,7 +278,7 @@ def _finish(
 
 def calibrated(card: ModelCard, config: RunConfig, logits: np.ndarray, labels: np.ndarray) -> ModelCard:
     """The card with the temperature, and if one is wanted the reject threshold, that validation images give."""
-    temperature = fit_temperature(logits, labels)
+    temperature = validated_temperature(logits, labels)
     wanted, threshold = config.evaluation.reject, None
     if wanted is not None:
         threshold, coverage = reject_threshold(softmax(logits / temperature), labels, wanted)
@@ -288,6 +288,9 @@ def calibrated(card: ModelCard, config: RunConfig, logits: np.ndarray, labels: n
                 "every prediction will say not sure",
                 wanted,
             )
+        else:
+            counts = f"{round(coverage * len(labels)):,} of {len(labels):,} validation images"
+            logger.info("%s", f"Answers above a probability of {threshold:.3f} are {wanted:.0%} right on {counts}")
     return card.model_copy(update={"temperature": temperature, "reject_threshold": threshold})
 
 

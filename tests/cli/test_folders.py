@@ -33,7 +33,7 @@ def test_a_folder_is_trained_on_and_tested(vitrail, photos, caplog):
     assert done.json["dataset"] == "my photos"
     assert sum(done.json[split]["images"] for split in ("validation", "test")) + 30 < 60
     assert [row["class"] for row in done.json["test"]["per_class"]] == ["ant", "bee", "été"]
-    assert "my photos: 60 images of 3 classes (20 ant to 20 ant)" in caplog.text
+    assert "my photos: 60 images of 3 classes (20 each)" in caplog.text
     assert "Passed over, being no images in a class folder: .DS_Store, ant/clip.mp4" in caplog.text
     run = Path(done.json["run"])
     assert run.name == "my_photos-digits-1"
@@ -81,14 +81,15 @@ def test_images_that_are_gone_or_moved_are_named(vitrail, photos):
     count = len(content["names"])
     assert (done.code, done.error) == (
         1,
-        f"my photos changed: 1 of the run's {count} test images are no longer there ({name}); "
-        "bring them back, or start a new run",
+        f"my photos changed: of the run's {count} test images 1 no longer there ({name}); put them back, "
+        "start a new run, or evaluate all that this one was not trained on: vitrail evaluate RUN DATA",
     )
     other = "bee" if name.startswith("ant") else "ant"
     (photos / "aside.jpg").rename(photos / other / "moved.jpg")
     label = name.partition("/")[0]
     assert (
-        f"test images have another label ({name} is {other!r} now, was {label!r})" in vitrail("evaluate", "run").error
+        f"test images 1 now of another class ({name} is {other!r} now, was {label!r})"
+        in vitrail("evaluate", "run").error
     )
 
 
@@ -300,7 +301,9 @@ def test_broken_files_of_other_data_are_not_passed_over_in_silence(vitrail, phot
     assert "Left out: 1 broken file: ant/000.jpg is not an image that can be read: it is empty" in caplog.text
     for number in range(1, 6):
         (new / "ant" / f"00{number}.jpg").write_bytes(b"")
-    assert "6 of the 18 images of new cannot be read" in vitrail("evaluate", "run", "new").error
+    error = vitrail("evaluate", "run", "new").error
+    assert "6 of the 18 images of new cannot be read" in error
+    assert error.endswith("mend or remove them")  # evaluate has no --set
 
 
 def test_a_classes_that_only_another_set_tests_is_refused(vitrail, write_tree):
@@ -315,3 +318,30 @@ def test_runs_on_more_images_are_compared_on_the_same_test(vitrail, write_tree):
     vitrail("train", "set", *FAST, "--out", "a")
     vitrail("train", "set", "more", *FAST, "--out", "b")
     assert vitrail("runs", "diff", "a", "b", "--json").json["paired"]["images"] == 10
+
+
+def test_runs_in_a_folder_are_no_photographs(vitrail, photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    for number in (1, 2):
+        done = vitrail("train", ".", *FAST, "--json")
+        assert done.json["run"] == f"runs/my_photos-digits-{number}"
+        assert len(done.json["test"]["per_class"]) == 3
+    assert vitrail("audit", ".", "--json").json["ignored"][0] == "runs/my_photos-digits-1/"
+
+
+def test_an_image_in_two_joined_folders_counts_once(vitrail, photos):
+    once = vitrail("train", photos, *FAST, "--out", "once", "--json").json
+    twice = vitrail("train", photos, photos, *FAST, "--out", "twice", "--json").json
+    assert twice["test"]["images"] == once["test"]["images"]
+    assert twice["test"]["accuracy"] == once["test"]["accuracy"]
+
+
+def test_a_repetition_is_called_one(vitrail, photos, write_tree, caplog):
+    vitrail("train", photos, *FAST, "--out", "runs/first")
+    with caplog.at_level(logging.INFO, "vitrail"):
+        vitrail("train", "--recipe", "runs/first", "--out", "runs/second")
+        assert "This repeats runs/first step by step" in caplog.text
+        write_tree(photos, {"ant": 23}, suffix=".jpg")
+        vitrail("train", "--recipe", "runs/first", "--out", "runs/third")
+    assert "This takes the settings of runs/first, and is no repetition" in caplog.text
+    assert Path("runs/first/model.safetensors").read_bytes() == Path("runs/second/model.safetensors").read_bytes()

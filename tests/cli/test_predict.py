@@ -55,7 +55,7 @@ def test_a_table_of_images(vitrail, digits, scans):
         assert line.startswith(prediction.image + "  ")
         label, probability, sign, *others = line.removeprefix(prediction.image).split()
         assert (label, sign) == (prediction.label, "%")
-        assert float(probability) == pytest.approx(100 * prediction.probability, abs=0.06)
+        assert float(probability) == pytest.approx(100 * prediction.probability, abs=0.1)
         assert others[::2] == [label for label, _ in prediction.top[1:]]
 
 
@@ -237,7 +237,7 @@ def careful(vitrail, digits_run) -> str:
     """./careful, the run on digits with a threshold that some of its answers do not reach."""
     shutil.copytree(digits_run, "careful")
     card = json.loads(Path("careful/model.json").read_text())
-    Path("careful/model.json").write_text(json.dumps(card | {"reject_threshold": 0.9}))
+    Path("careful/model.json").write_text(json.dumps(card | {"reject_threshold": 0.9, "temperature": 1.0}))
     return "careful"
 
 

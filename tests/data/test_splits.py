@@ -313,7 +313,7 @@ def test_members_that_are_gone_are_counted_and_named():
     count = len(members.names)
     with pytest.raises(
         DataError,
-        match=rf"^small changed: 5 of the run's {count} test images are no longer there \({named} and 2 more\); bring",
+        match=rf"^small changed: of the run's {count} test images 5 no longer there \({named} and 2 more\); put them",
     ):
         splits.images(left, "test")
 
@@ -325,7 +325,7 @@ def test_members_with_another_label_are_named():
     index = images.names.index(splits.parts["test"].members.names[0])
     labels[index] = 1 - labels[index]
     moved = growing(ImageSet(images.pixels, labels, images.names))
-    with pytest.raises(DataError, match=r"1 of the run's \d+ test images have another label \(.* is '\w+' now, was '"):
+    with pytest.raises(DataError, match=r"test images 1 now of another class \(.* is '\w+' now, was '"):
         splits.images(moved, "test")
 
 

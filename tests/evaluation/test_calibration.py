@@ -6,7 +6,13 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from vitrail.errors import ConfigError, DataError
-from vitrail.evaluation import expected_calibration_error, fit_temperature, reliability_bins, softmax
+from vitrail.evaluation import (
+    expected_calibration_error,
+    fit_temperature,
+    reliability_bins,
+    softmax,
+    validated_temperature,
+)
 from vitrail.evaluation.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
 
 
@@ -194,3 +200,25 @@ def test_temperature_is_highest_where_everything_is_wrong() -> None:
 def test_temperature_refuses_what_does_not_fit(logits: np.ndarray, labels: list[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         fit_temperature(logits, labels)
+
+
+def test_a_temperature_of_few_images_must_help_on_others() -> None:
+    """Of 20 images of a model that is calibrated already, a temperature is fitted to chance; most such are refused."""
+    losses = {"fitted": 0.0, "validated": 0.0}
+    for seed in range(40):
+        numbers = np.random.default_rng(seed)
+        logits = 2 * numbers.normal(size=(400, 4))
+        labels = np.array([numbers.choice(4, p=row) for row in softmax(logits)])
+        few = slice(0, 20)
+        for name, fit in (("fitted", fit_temperature), ("validated", validated_temperature)):
+            scaled = logits[20:] / fit(logits[few], labels[few])
+            losses[name] -= np.log(softmax(scaled)[np.arange(380), labels[20:]]).mean() / 40
+    assert losses["validated"] < losses["fitted"] - 0.005
+
+
+def test_a_temperature_of_many_images_is_the_fitted_one() -> None:
+    numbers = np.random.default_rng(0)
+    logits = numbers.normal(size=(400, 4))
+    labels = np.array([numbers.choice(4, p=row) for row in softmax(logits)])
+    assert validated_temperature(3 * logits, labels) == fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.3)
+    assert validated_temperature(3 * logits[:8], labels[:8]) == 1  # too few to divide

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitrail.data.dataset import ImageSet
 from vitrail.data.sources import open_dataset
@@ -408,31 +407,3 @@ def test_deterministic_algorithms_are_asked_for_and_put_back(small, tmp_path, mo
     training.run(lambda progress: seen.append(torch.are_deterministic_algorithms_enabled()))
     assert {*seen} == {True}
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-class _NoDoubles(TorchDispatchMode):
-    """Notes every operation on the training's device that gives 64-bit floats, which Apple's GPUs do not have."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        flat = out if isinstance(out, list | tuple) else (out,)
-        if any(isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in flat):
-            self.seen.append(str(func))
-        return out
-
-
-def test_no_step_makes_a_64_bit_float(small, tmp_path):
-    augment = {"shift_pixels": 1, "rotate_degrees": 5, "scale_rate": 0.1, "flip_rate": 0.5, "erase_rate": 0.5}
-    settings = {f"data.augment.{key}": value for key, value in augment.items()}
-    settings |= {"data.augment.mixup_alpha": 0.2, "training.optimizer": "muon", "training.ema_decay": 0.9}
-    training = small.start(tmp_path / "run", settings)
-    allowed = {"aten.lift_fresh.default"}  # NumPy's numbers on the CPU, before they are made 32-bit
-    with _NoDoubles() as watched:
-        for index in range(3):
-            training._step(0, index)
-            training.state.counters.step += 1
-    assert {name for name in watched.seen if name not in allowed} <= {"aten.detach.default"}

@@ -40,7 +40,7 @@ def command(
 def _cell(value: object) -> str:
     """A value as --set takes it."""
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or "none"
     return {"None": "none", "True": "true", "False": "false"}.get(str(value), str(value))
 
 

@@ -89,7 +89,9 @@ class Audit:
         numbers = next(iter(self.counts.values()))
         least, most = int(np.argmin(numbers)), int(np.argmax(numbers))
         within = f"{numbers[least]:,} {self.classes[least]} to {numbers[most]:,} {self.classes[most]}"
-        return f"{self.dataset}: {splits} images of {len(self.classes)} classes ({within})"
+        if numbers[least] == numbers[most]:
+            within = f"{numbers[least]:,} each"
+        return f"{self.dataset}: {splits} images of {_count(len(self.classes), 'class', 'classes')} ({within})"
 
 
 def audit_dataset(dataset: Dataset, preprocess: Preprocess) -> Audit:
@@ -133,7 +135,9 @@ def audit_dataset(dataset: Dataset, preprocess: Preprocess) -> Audit:
     return Audit(dataset.name, dataset.classes, counts, broken, dataset.ignored, duplicates, conflicts, shared, hashes)
 
 
-def check_broken(dataset: Dataset, split: str, num_readable: int, max_broken_rate: float) -> None:
+def check_broken(
+    dataset: Dataset, split: str, num_readable: int, max_broken_rate: float, can_be_set: bool = True
+) -> None:
     """Raise DataError if more than that part of a split that was read is broken, with the setting that allows it."""
     files = dataset.broken.get(split, ())
     total = num_readable + len(files)
@@ -141,10 +145,10 @@ def check_broken(dataset: Dataset, split: str, num_readable: int, max_broken_rat
         return
     allowed = next((value for value in (0.02, 0.05, 0.1, 0.2, 0.5) if value * total >= len(files)), 0.99)
     joint = "of" if split == "all" else "in"
+    option = f", or leave them out with --set data.max_broken_rate={allowed}" if can_be_set else ""
     raise DataError(
         f"{len(files):,} of the {total:,} images{_of(split)} {joint} {dataset.name} cannot be read "
-        f"({some([reason for _, reason in files], NUM_NAMED)}); mend or remove them, or leave them out with "
-        f"--set data.max_broken_rate={allowed}"
+        f"({some([reason for _, reason in files], NUM_NAMED)}); mend or remove them{option}"
     )
 
 
@@ -158,5 +162,5 @@ def _of(split: str) -> str:
     return "" if split == "all" else f" of {split}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+def _count(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -49,6 +49,14 @@ class Corrections:
     text: str
     lines: tuple[Correction, ...]
 
+    def summary(self) -> str:
+        """How many corrections of each kind there are: "4 corrections: 1 drop, 2 relabel, 1 merge"."""
+        kinds = [
+            (action, sum(line.action == action for line in self.lines)) for action in (*IMAGE_ACTIONS, *CLASS_ACTIONS)
+        ]
+        counts = ", ".join(f"{count:,} {action}" for action, count in kinds if count)
+        return f"{len(self.lines):,} correction{'s' * (len(self.lines) != 1)}: {counts}"
+
     @property
     def digest(self) -> str:
         """A hash of what is corrected, whatever the file is called."""

@@ -34,7 +34,7 @@ def files_dataset(root: Path, name: str, listing: Listing, num_workers: int | No
     """
     if num_workers is not None and num_workers > num_cores():
         logger.warning(
-            "data.num_workers=%d is more than the %d cores of this machine; %d are used",
+            "data.num_workers=%d is more than the %d cores that this process may use; %d are used",
             num_workers,
             num_cores(),
             num_cores(),

@@ -26,6 +26,8 @@ SPLIT_FOLDERS = {
     "testing": "test",
 }
 
+_RUN_FILES = {"config.json", "journal.jsonl"}
+
 Parts = tuple[str, ...]  # a folder's path below the data set's folder
 
 
@@ -156,18 +158,19 @@ def _walk(root: Path) -> tuple[dict[Parts, list[str]], list[str]]:
             if identity in above:  # a link that leads back
                 ignored.append("/".join(folder))
                 continue
-            is_empty = True
-            with os.scandir(place) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    kind, is_empty = _kind(entry), False
-                    if kind == "folder":
-                        waiting.append(((*folder, entry.name), above | {identity}))
-                    elif kind == "image":
-                        images.setdefault(folder, []).append(entry.name)
-                    else:
-                        ignored.append("/".join((*folder, entry.name)))
-            if is_empty and folder:
-                ignored.append("/".join(folder) + "/")
+            with os.scandir(place) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+            if folder and (not entries or {entry.name for entry in entries} >= _RUN_FILES):
+                ignored.append("/".join(folder) + "/")  # an empty folder; a run, whose figures are no photographs
+                continue
+            for entry in entries:
+                kind = _kind(entry)
+                if kind == "folder":
+                    waiting.append(((*folder, entry.name), above | {identity}))
+                elif kind == "image":
+                    images.setdefault(folder, []).append(entry.name)
+                else:
+                    ignored.append("/".join((*folder, entry.name)))
         except OSError as error:
             unreadable.append(("/".join(folder) or str(root), error.strerror or str(error)))
     if unreadable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cache
 
@@ -11,11 +12,14 @@ from vitrail.data.dataset import Dataset, ImageSet, Shape
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, some
 
+logger = logging.getLogger(__name__)
+
 
 def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
     """One data set of all images; equal class names are one class, and splits of one name one split.
 
-    Where some have published splits, those without go into training. Names begin with that of their data set.
+    Where some have published splits, those without go into training. Names begin with that of their data set. An image
+    that is in several sets under one class counts once.
     Raises DataError where that leaves test or validation images of a class without training images.
     """
     name = "+".join(dataset.name for dataset in datasets)
@@ -44,7 +48,13 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
             parts.append(ImageSet(images.pixels, own[images.labels], names, images.hashes))
             left_out += [(f"{prefix}/{image}", reason) for image, reason in dataset.broken.get(source, ())]
         broken[split] = tuple(left_out)
-        return concatenated(parts)
+        joined = concatenated(parts)
+        first = _first_of_copies(joined)
+        if len(first) < len(joined):
+            logger.info(
+                "%s", f"{len(joined) - len(first):,} images of {split} are in several of the sets; they count once"
+            )
+        return joined if len(first) == len(joined) else joined.take(first)
 
     @cache
     def measure() -> Shape:
@@ -65,6 +75,17 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
         f"{prefix}/{file}" for dataset, prefix in zip(datasets, named, strict=True) for file in dataset.ignored
     )
     return Dataset(name, classes, published, read, prepared, measure, grows=True, broken=broken, ignored=ignored)
+
+
+def _first_of_copies(images: ImageSet) -> np.ndarray:
+    """The places of all images but those that have an equal one, of the same class, in an earlier set."""
+    sets: dict[tuple[str, int], str] = {}
+    kept: list[int] = []
+    for index, (content, label) in enumerate(zip(images.hashes, images.labels.tolist(), strict=True)):
+        own = images.names[index].partition("/")[0]
+        if sets.setdefault((content, label), own) == own:
+            kept.append(index)
+    return np.array(kept, np.int64)
 
 
 def _numbered(names: Sequence[str]) -> list[str]:

@@ -150,12 +150,13 @@ def find_members(images: ImageSet, members: Members, splits: Splits, dataset: Da
             chosen.append(same)
             if len(found) > 1:  # each copy stands for itself, the last one also for copies that were taken away
                 found.remove(same)
-    for wrong, what in ((gone, "are no longer there"), (moved, "have another label")):
-        if wrong:
-            raise DataError(
-                f"{dataset.name} changed: {len(wrong):,} of the run's {len(members.names):,} {split} images {what} "
-                f"({some(wrong)}); bring them back, or start a new run"
-            )
+    if gone or moved:
+        changes = [(len(gone), "no longer there", some(gone)), (len(moved), "now of another class", some(moved))]
+        told = " and ".join(f"{number:,} {what} ({names})" for number, what, names in changes if number)
+        raise DataError(
+            f"{dataset.name} changed: of the run's {len(members.names):,} {split} images {told}; put them back, "
+            "start a new run, or evaluate all that this one was not trained on: vitrail evaluate RUN DATA"
+        )
     taken = images.take(np.array(chosen, np.int64))
     return ImageSet(taken.pixels, np.array(members.labels, np.int64), taken.names, taken.originals)
 

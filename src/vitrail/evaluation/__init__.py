@@ -6,7 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitrail.evaluation.calibration import expected_calibration_error, fit_temperature, reliability_bins
+    from vitrail.evaluation.calibration import (
+        expected_calibration_error,
+        fit_temperature,
+        reliability_bins,
+        validated_temperature,
+    )
     from vitrail.evaluation.coverage import accuracy_coverage_curve, reject_threshold
     from vitrail.evaluation.intervals import bootstrap_confusions, wilson_interval
     from vitrail.evaluation.metrics import classification_metrics
@@ -31,6 +36,7 @@ _MODULES = {
     "reliability_bins": "vitrail.evaluation.calibration",
     "smallest_detectable_difference": "vitrail.evaluation.paired",
     "softmax": "vitrail.evaluation.probabilities",
+    "validated_temperature": "vitrail.evaluation.calibration",
     "wilson_interval": "vitrail.evaluation.intervals",
 }
 
@@ -47,6 +53,7 @@ __all__ = [
     "reliability_bins",
     "smallest_detectable_difference",
     "softmax",
+    "validated_temperature",
     "wilson_interval",
 ]
 

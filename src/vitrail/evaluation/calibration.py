@@ -97,6 +97,26 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     return temperature if _cross_entropy(scores, truth, temperature) < _cross_entropy(scores, truth, 1.0) else 1.0
 
 
+def validated_temperature(logits: ArrayLike, labels: ArrayLike, num_folds: int = 5) -> float:
+    """`fit_temperature`, or 1 where a temperature fitted on some of these images does not help on the others.
+
+    Fitted in turn on all but each of `num_folds` parts of the images, tried on that part. With few images a fitted
+    temperature may do harm. Raises as `fit_temperature` does.
+    """
+    temperature = fit_temperature(logits, labels)
+    scores, truth = np.asarray(logits), np.asarray(labels)
+    if temperature == 1 or len(truth) < 2 * num_folds:
+        return 1.0
+    folds = np.arange(len(truth)) % num_folds
+    fitted, plain = 0.0, 0.0
+    for fold in range(num_folds):
+        rest, part = folds != fold, folds == fold
+        tried = fit_temperature(scores[rest], truth[rest])
+        fitted += _cross_entropy(scores[part], truth[part], tried) * int(part.sum())
+        plain += _cross_entropy(scores[part], truth[part], 1.0) * int(part.sum())
+    return temperature if fitted < plain else 1.0
+
+
 def _cross_entropy(scores: NDArray[Any], truth: NDArray[np.int64], temperature: float) -> float:
     total = 0.0
     for part, values in chunks(scores):

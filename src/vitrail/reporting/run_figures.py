@@ -78,7 +78,7 @@ def draw_result_figures(
         mistakes = f"Label / prediction: the {NUM_SHOWN} surest of {len(wrong):,} mistakes"
     else:
         mistakes = f"Label / prediction: all {len(wrong)} mistakes, the surest first"
-    grids = {"predictions": (np.arange(len(images)), None), "mistakes": (surest_mistakes, mistakes)}
+    grids = {"predictions": (_evenly(len(images)), None), "mistakes": (surest_mistakes, mistakes)}
     for name, (indices, heading) in grids.items():
         shown = indices[:NUM_SHOWN]
         if not len(shown):
@@ -92,6 +92,11 @@ def draw_result_figures(
         )
         figures.save_figure(figure, directory.figures_path / f"{name}.png")
     figures.save_figure(figures.draw_confusion(metrics["confusion"], classes), directory.figures_path / "confusion.png")
+
+
+def _evenly(num_images: int) -> np.ndarray:
+    """NUM_SHOWN places over all images, which may be sorted by class; all of fewer."""
+    return np.unique(np.linspace(0, num_images - 1, min(num_images, NUM_SHOWN)).round().astype(np.int64))
 
 
 def draw_calibration_figures(directory: RunDirectory, logits: np.ndarray, labels: np.ndarray, card: ModelCard) -> None:

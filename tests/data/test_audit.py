@@ -21,7 +21,7 @@ def test_images_are_counted_by_split_and_class(tmp_path, write_tree):
 
 
 def test_equal_pixels_are_found_whatever_the_file(tmp_path, write_tree, write_photo):
-    root = write_tree(tmp_path / "photos", {"ant": 3, "bee": 2})
+    root = write_tree(tmp_path / "photos", {"ant": 3, "bee": 3})
     write_photo(root / "ant" / "copy.bmp", seed=1)  # another format, the same pixels
     write_photo(root / "bee" / "copy.png", seed=0)  # under another label
     found = audit(root)
@@ -48,6 +48,8 @@ def test_broken_and_other_files_are_named(tmp_path, write_tree):
     found = audit(root)
     assert found.sentences()[1:] == [
         "Left out: 1 broken file: ant/empty.png is not an image that can be read: it is empty",
+        "Training needs 3 images of a class or more, one for each split: bee (2)",
+        "Over 1 % broken: training stops, unless data.max_broken_rate is raised",
         "Passed over, being no images in a class folder: notes.txt",
     ]
     told = json.loads(json.dumps(found.to_dict()))
@@ -93,6 +95,13 @@ def test_copies_are_told_with_the_hash_that_corrections_take(tmp_path, write_tre
 
 
 def test_an_empty_class_folder_is_named(tmp_path, write_tree):
-    root = write_tree(tmp_path / "photos", {"ant": 3, "bee": 2})
+    root = write_tree(tmp_path / "photos", {"ant": 3, "bee": 3})
     (root / "wasp").mkdir()
     assert audit(root).sentences()[1] == "Passed over, being no images in a class folder: wasp/"
+
+
+def test_one_class_is_no_task(tmp_path, write_tree):
+    assert audit(write_tree(tmp_path / "photos", {"ant": 3})).sentences() == [
+        "photos: 3 images of 1 class (3 each)",
+        "Training needs two classes or more",
+    ]

@@ -66,6 +66,7 @@ class Audit:
         """What a user should know before training, most important first; counts, then what is wrong."""
         found = [self._count_sentence()]
         found += [broken_sentence(split, files) for split, files in self.broken.items() if files]
+        found += self._refusals()
         if self.ignored:
             found.append(f"Passed over, being no images in a class folder: {some(self.ignored)}")
         for pair, images in self.shared.items():
@@ -82,6 +83,23 @@ class Audit:
                 named = some([" = ".join(group[:NUM_NAMED]) for group in groups])
                 found.append(f"Equal pixels under different labels{_of(split)}: {len(groups):,} ({named})")
         return found
+
+    def _refusals(self) -> list[str]:
+        """What keeps training from starting, as far as images and labels tell."""
+        refused: list[str] = []
+        if len(self.classes) < 2:
+            refused.append("Training needs two classes or more")
+        few = [
+            f"{name} ({count})"
+            for name, count in zip(self.classes, self.counts.get("all", ()), strict=False)
+            if count < 3
+        ]
+        if few:
+            refused.append(f"Training needs 3 images of a class or more, one for each split: {some(few)}")
+        for split, files in self.broken.items():
+            if len(files) > 0.01 * (sum(self.counts[split]) + len(files)):
+                refused.append(f"Over 1 % broken{_of(split)}: training stops, unless data.max_broken_rate is raised")
+        return refused
 
     def _count_sentence(self) -> str:
         splits = ", ".join(f"{sum(numbers):,} {split}" for split, numbers in self.counts.items() if split != "all")

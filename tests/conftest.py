@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import struct
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -26,6 +28,9 @@ for variable in TERMINAL:
 # One thread: tests are tiny, and threads that wait for one another are slow when anything else runs beside them.
 os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
 
+# Whoever starts the tests in the background may have them ignore Ctrl-C, which some of them send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 hypothesis.settings.register_profile("vitrail", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("vitrail")
 
@@ -38,6 +43,16 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
         monkeypatch.setenv(name, value)
     for name in TERMINAL:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _clean_log() -> Generator[None]:
+    """The library's logger as it was, also after a test of the command's `main`, which lets it write to stderr."""
+    logger = logging.getLogger("vitrail")
+    before = [*logger.handlers], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
 
 
 @pytest.fixture

@@ -85,8 +85,9 @@ def test_a_bare_command_in_an_empty_folder(tmp_path):
     assert accuracy is not None
     assert float(accuracy[1]) > 97
     assert done.stdout.endswith("model, figures and predictions are in runs/digits-digits-1\n")
-    assert re.match(r"[\d,]+ steps in \d+ epochs, expected to end in about \d+ ", done.stderr)
-    assert all(line.startswith("epoch ") for line in done.stderr.splitlines()[1:])
+    assert done.stderr.startswith("digits: 1,259 images to train on, 179 to choose the best epoch by\n")
+    assert re.search(r"\n[\d,]+ steps in \d+ epochs, expected to end in about \d+ ", done.stderr)
+    assert all(line.startswith("epoch ") for line in done.stderr.splitlines()[2:])
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     gate = vitrail("evaluate", "last", "--require", "accuracy=0.97", "--json", cwd=tmp_path)
     assert (gate.returncode, only_json(gate)["run"]) == (0, "runs/digits-digits-1")

@@ -14,7 +14,7 @@ def main() -> None:
     import io
     import signal
 
-    from vitrail.cli.output import log_to_stderr
+    from vitrail.cli.log import log_to_stderr
 
     signal.signal(signal.SIGTERM, _leave)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a pipe's encoding lacks must not end in a traceback

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,16 +22,6 @@ def say(text: str) -> None:
     """One line on stderr, about how the work goes on."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
-
-
-def log_to_stderr() -> None:
-    """Show what the library has to say, such as files passed over, as plain lines."""
-    logger = logging.getLogger("vitrail")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 def percent(fraction: float, digits: int = 1) -> str:

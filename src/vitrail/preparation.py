@@ -122,10 +122,14 @@ def open_requested(request: Request) -> tuple[Dataset, Corrections | None]:
 
 def open_data_of(directory: RunDirectory, data: tuple[str, ...] = (), num_workers: int | None = None) -> Dataset:
     """The data that a run was trained on, its corrections applied; looked for at `data` if given."""
-    dataset = _open_original(directory, data, num_workers)
+    return _corrected_as_in(directory, _open_original(directory, data, num_workers))
+
+
+def _corrected_as_in(directory: RunDirectory, original: Dataset) -> Dataset:
+    """The data with the corrections that a run keeps, if it does."""
     if directory.config().data.corrections is None:
-        return dataset
-    return corrected(dataset, read_corrections(directory.corrections_path))
+        return original
+    return corrected(original, read_corrections(directory.corrections_path))
 
 
 def _open_original(directory: RunDirectory, data: tuple[str, ...] = (), num_workers: int | None = None) -> Dataset:
@@ -204,25 +208,28 @@ def _requested_config(request: Request, dataset: Dataset) -> RunConfig:
     source, *also = request.data or (dataset.name,)
     if request.like is not None:
         config = _of_run(request.like, request, channels)
-        return with_settings(config, {**request.all_settings(), "data.source": source, "data.also": also})
-    known = dataset.name if source in NAMED else ""  # a folder called digits may hold anything
-    name = request.recipe or recipe_for(known, (rows, columns), channels)
-    config = recipe_function(name)()
-    if request.model is not None:
-        chosen = models.model_config(request.model)
-        config = config.model_copy(update={"model_name": request.model, "model": chosen})
-    elif request.recipe is None and (name != "photos" or max(rows, columns) < max(config.model.image_size)):
-        shrink = min(1.0, LARGEST_SIDE / max(rows, columns))
-        config = with_settings(config, {"model.image_size": [max(1, round(side * shrink)) for side in (rows, columns)]})
+    else:
+        known = dataset.name if source in NAMED else ""  # a folder called digits may hold anything
+        name = request.recipe or recipe_for(known, (rows, columns), channels)
+        config = _with_model(recipe_function(name)(), request.model)
+        own_size = name == "photos" and max(rows, columns) >= max(config.model.image_size)
+        if request.model is None and request.recipe is None and not own_size:
+            shrink = min(1.0, LARGEST_SIDE / max(rows, columns))
+            size = [max(1, round(side * shrink)) for side in (rows, columns)]
+            config = with_settings(config, {"model.image_size": size})
     return with_settings(config, {**request.all_settings(), "data.source": source, "data.also": also})
+
+
+def _with_model(config: RunConfig, name: str | None) -> RunConfig:
+    """The config with the model of that name; as it is where none is named."""
+    if name is None:
+        return config
+    return config.model_copy(update={"model_name": name, "model": models.model_config(name)})
 
 
 def _of_run(run: RunDirectory, request: Request, channels: int) -> RunConfig:
     """The config of a run, for data with so many channels."""
-    config = run.config()
-    if request.model is not None:
-        chosen = models.model_config(request.model)
-        config = config.model_copy(update={"model_name": request.model, "model": chosen})
+    config = _with_model(run.config(), request.model)
     own = (config.data.source, *config.data.also)
     if config.model.in_chans != channels or request.data != own:  # means and deviations are of other images
         config = with_settings(config, {"model.mean": None, "model.std": None})
@@ -305,8 +312,7 @@ def evaluation_images(
         check_corrections(dataset, lines, preprocess)
         dataset = corrected(dataset, lines)
     elif not data:
-        if config.data.corrections is not None:
-            dataset = corrected(dataset, read_corrections(directory.corrections_path))
+        dataset = _corrected_as_in(directory, dataset)
         images = splits.images(dataset, split, preprocess)
         tested_on = (directory.journal.last("finished") or {}).get("test_fingerprint")
         if split == "test" and tested_on not in (None, fingerprint(images)):

@@ -87,7 +87,7 @@ def test_no_objects_are_unpickled(kept):
 
 def test_the_index_is_text_that_every_system_reads(kept):
     folder = ImageCache("here", SIZE).folder
-    json.loads((folder / "index.json").read_bytes().decode("ascii"))
+    assert "caf\udce9.png" in json.loads((folder / "index.json").read_bytes().decode("ascii"))["entries"]
 
 
 def test_a_stamp_changes_with_the_file(tmp_path):

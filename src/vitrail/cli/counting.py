@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from vitrail.cli.forecast import duration
-from vitrail.cli.output import say
+from vitrail.cli.output import may_redraw, say
 
 LINE_SECONDS = 5.0  # between plain lines, and before the first: short work says nothing
 
@@ -17,8 +15,7 @@ LINE_SECONDS = 5.0  # between plain lines, and before the first: short work says
 @contextmanager
 def shown_count() -> Generator[Callable[[int, int], None]]:
     """A report function, which hears how many of how many images are done; it may begin again for another pass."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    if sys.stderr.isatty() and not plain:
+    if may_redraw():
         with _bar() as report:
             yield report
     else:

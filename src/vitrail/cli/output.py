@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +23,11 @@ def say(text: str) -> None:
     """One line on stderr, about how the work goes on."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def may_redraw() -> bool:
+    """Whether stderr is a terminal whose lines may be drawn anew: not a pipe, not dumb, not with NO_COLOR."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def percent(fraction: float, digits: int = 1) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vitrail.cli.forecast import Forecast, duration
-from vitrail.cli.output import percent, say
+from vitrail.cli.output import may_redraw, percent, say
 
 if TYPE_CHECKING:
     from vitrail.training.loop import Progress, Report
@@ -21,8 +19,7 @@ LINE_SECONDS = 2.0  # least time between plain lines
 @contextmanager
 def shown_progress() -> Generator[Report]:
     """A report function for `vitrail.train`: redraws one line on a terminal; never in a pipe or with NO_COLOR."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    if sys.stderr.isatty() and not plain:
+    if may_redraw():
         from vitrail.cli.bar import progress_bar
 
         with progress_bar() as report:

@@ -62,16 +62,17 @@ class Dataset:
 
     `published` names the splits its publisher drew, of "train", "validation", "test"; it is ("all",) if there are none.
     `draws_test` says whether a test split is drawn where none is published.
-    Images of many sizes come at a model's size from `preparer`, and `shape` says how large most of them are; without
-    a preparer they come from `reader`, all of one size. `grows` says whether images may be added from one day to the
-    next, as in a user's own folder. `broken` holds, for each split read so far, the files left out because they cannot
-    be read, name and reason; `ignored` the files passed over because they are no images.
+    Images of many sizes come at a model's size from `preparer`, and `shape` says how large most of them are, which is
+    the size they are read at without a `reader`; without a preparer they come from `reader`, all of one size. `grows`
+    says whether images may be added from one day to the next, as in a user's own folder. `broken` holds, for each
+    split read so far, the files left out because they cannot be read, name and reason; `ignored` the files passed
+    over because they are no images.
     """
 
     name: str
     classes: tuple[str, ...]
     published: tuple[str, ...]
-    reader: Callable[[str], ImageSet] = field(repr=False)
+    reader: Callable[[str], ImageSet] | None = field(repr=False)
     preparer: Callable[[str, Preprocess], ImageSet] | None = field(default=None, repr=False)
     measure: Callable[[], Shape] | None = field(default=None, repr=False)
     grows: bool = False
@@ -99,6 +100,9 @@ class Dataset:
         Raises ConfigError for a split that is not published, DataError for files that are missing or unfit.
         """
         self._check(split)
+        if self.reader is None:
+            rows, columns, channels = self.shape
+            return self.prepared(split, Preprocess(image_size=(rows, columns), channels=channels, fit="pad"))
         if split not in self._kept:
             self._kept[split] = self.reader(split)
         return self._kept[split]

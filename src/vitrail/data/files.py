@@ -62,15 +62,11 @@ def files_dataset(root: Path, name: str, listing: Listing, num_workers: int | No
         source = "train" if "train" in listing.splits else next(iter(listing.splits))
         return measure_files([root / image for image, _ in listing.splits[source]])
 
-    def read(split: str) -> ImageSet:
-        rows, columns, channels = measure()
-        return prepared(split, Preprocess(image_size=(rows, columns), channels=channels, fit="pad"))
-
     return Dataset(
         name,
         listing.classes,
         tuple(listing.splits),
-        read,
+        None,
         prepared,
         measure,
         grows=True,

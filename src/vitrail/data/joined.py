@@ -64,17 +64,13 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
         rows, columns, channels = (max(side) for side in zip(*shapes, strict=True))
         return rows, columns, channels
 
-    def read(split: str) -> ImageSet:
-        rows, columns, channels = measure()
-        return prepared(split, Preprocess(image_size=(rows, columns), channels=channels, fit="pad"))
-
     published = tuple(split for split in ("train", "validation", "test") if split in drawn) or ("all",)
     if drawn and "train" not in published and any(dataset.published == ("all",) for dataset in datasets):
         published = ("train", *published)
     ignored = tuple(
         f"{prefix}/{file}" for dataset, prefix in zip(datasets, named, strict=True) for file in dataset.ignored
     )
-    return Dataset(name, classes, published, read, prepared, measure, grows=True, broken=broken, ignored=ignored)
+    return Dataset(name, classes, published, None, prepared, measure, grows=True, broken=broken, ignored=ignored)
 
 
 def _first_of_copies(images: ImageSet) -> np.ndarray:

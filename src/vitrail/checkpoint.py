@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import CheckpointError
 from vitrail.models import build_model
-from vitrail.models.vit import ViTConfig
+from vitrail.models.families import AnyModelConfig
 
 FORMAT_VERSION = 1
 
@@ -30,7 +30,7 @@ class ModelCard(BaseModel):
 
     format_version: int = FORMAT_VERSION
     model_name: str
-    model: ViTConfig
+    model: AnyModelConfig
     classes: tuple[str, ...]
     preprocess: Preprocess
     temperature: float = 1.0

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vitrail.data.augment import AugmentConfig
 from vitrail.data.preprocess import Fit
 from vitrail.errors import ConfigError, from_validation, nearest
-from vitrail.models.vit import ViTConfig
+from vitrail.models.families import AnyModelConfig
+from vitrail.models.vit_config import ViTConfig
 
 PositiveInt = Annotated[int, Field(gt=0)]
 
@@ -133,7 +134,7 @@ class RunConfig(BaseModel):
     """seed of weights, order, augmentation and dropout"""
     data: DataConfig = DataConfig()
     """which images"""
-    model: ViTConfig = ViTConfig()
+    model: AnyModelConfig = ViTConfig()
     """which network"""
     training: TrainingConfig = TrainingConfig()
     """how it is trained"""
@@ -178,7 +179,7 @@ def _type_name(annotation: Any) -> str:
     return {"str": "text", "bool": "true or false"}.get(name, name)
 
 
-_OPTIONS = {"recipe": "--recipe", "model_name": "--model"}
+_OPTIONS = {"recipe": "--recipe", "model_name": "--model", "model.kind": "--model"}
 
 
 def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:

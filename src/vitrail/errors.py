@@ -114,7 +114,8 @@ def from_validation(error: Any) -> ConfigError:
     """
     first = error.errors()[0]
     path, kind, context = first["loc"], first["type"], first.get("ctx", {})
-    key = ".".join(part for part in path if isinstance(part, str))
+    # "<vit>" tells which of several configs was tried, and is no part of a setting's name.
+    key = ".".join(part for part in path if isinstance(part, str) and not part.startswith("<"))
     if kind == "value_error":
         return ConfigError(re.sub(r"\b\w+=", rf"{key}.\g<0>" if key else r"\g<0>", str(context["error"])))
     if kind == "missing" and isinstance(path[-1], str):

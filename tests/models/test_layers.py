@@ -9,9 +9,9 @@ from torchvision.transforms.v2.functional import normalize
 from vit_pytorch.simple_vit import posemb_sincos_2d
 
 from vitrail.errors import ConfigError
+from vitrail.models.attention import Attention
 from vitrail.models.layers import (
     ACTIVATIONS,
-    Attention,
     AttentionPool,
     ConvStem,
     DropPath,
@@ -19,7 +19,6 @@ from vitrail.models.layers import (
     Normalize,
     PatchEmbed,
     check_image_shape,
-    sincos2d_pos_embed,
 )
 
 

@@ -79,5 +79,5 @@ class TorchEngine:
             self.model.pool(self.model.forward_features(batch.to(self.device)))
             for batch in batches.split(_batch_size(batches))
         ]
-        logits = torch.cat([self.model.head(features).float().cpu() for features in pooled])
+        logits = torch.cat([self.model.classify(features).float().cpu() for features in pooled])
         return logits.numpy(), torch.cat([features.float().cpu() for features in pooled]).numpy()

@@ -1,94 +1,71 @@
-"""Models: tensors in, logits out. Two tables name them; `create_model` builds one by its name."""
+"""Models: tensors in, logits out. `catalog.py` names them; `create_model` builds one by its name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
 from vitrail.errors import ConfigError, from_validation, suggest
+from vitrail.models.catalog import MODELS
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from vitrail.models.vit import ViTConfig
-
-# The sizes of Dosovitskiy et al. 2021, table 1; tiny and small from Touvron et al. 2021, table 1.
-_TINY: dict[str, Any] = {"embed_dim": 192, "depth": 12, "num_heads": 3}
-_SMALL: dict[str, Any] = {"embed_dim": 384, "depth": 12, "num_heads": 6}
-_BASE: dict[str, Any] = {"embed_dim": 768, "depth": 12, "num_heads": 12}
-_LARGE: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
-_MICRO: dict[str, Any] = {
-    "embed_dim": 64,
-    "depth": 3,
-    "num_heads": 2,
-    "stem": "conv",
-    "class_token": False,
-    "global_pool": "avg",
-}
-_MNIST: dict[str, Any] = {"patch_size": 7, "image_size": 28, "in_chans": 1, "num_classes": 10}
-
-# A name -> the settings in which it differs from ViTConfig's defaults.
-MODELS: dict[str, dict[str, Any]] = {
-    "vit_tiny_patch16_224": {**_TINY, "patch_size": 16, "image_size": 224},
-    "vit_small_patch16_224": {**_SMALL, "patch_size": 16, "image_size": 224},
-    "vit_small_patch32_224": {**_SMALL, "patch_size": 32, "image_size": 224},
-    "vit_base_patch16_224": {**_BASE, "patch_size": 16, "image_size": 224},
-    "vit_base_patch32_224": {**_BASE, "patch_size": 32, "image_size": 224},
-    "vit_large_patch16_224": {**_LARGE, "patch_size": 16, "image_size": 224},
-    # Small images, few of them: a convolutional stem and the mean over patches learn from the fewest images.
-    "vit_micro_conv4_8": {**_MICRO, "patch_size": 4, "image_size": 8, "in_chans": 1, "num_classes": 10},
-    "vit_micro_conv8_28": {**_MICRO, "patch_size": 8, "image_size": 28, "in_chans": 1, "num_classes": 10},
-    "vit_micro_conv16_64": {**_MICRO, "patch_size": 16, "image_size": 64, "num_classes": 10},
-    # Published models for MNIST, their faults mended; the recipes of the same names tell which.
-    "s2_shallow_vit": {**_MNIST, "embed_dim": 32, "depth": 3, "num_heads": 4, "act_layer": "relu", "qkv_bias": False},
-    "s5_wide_heads_vit": {
-        **_MNIST,
-        "embed_dim": 100,
-        "depth": 3,
-        "num_heads": 3,
-        "head_dim": 100,
-        "act_layer": "relu",
-        "pos_embed_std": 0,
-    },
-    "s5_vit": {**_MNIST, "embed_dim": 100, "depth": 3, "num_heads": 2},
-}
+    from vitrail.models.families import AnyModelConfig
 
 
-def model_config(name: str, **settings: Any) -> ViTConfig:
+def model_config(name: str, **settings: Any) -> AnyModelConfig:
     """The config of the model called `name`, with `settings` changed.
 
     Raises ConfigError for an unknown name (with the nearest valid one) and for settings that do not fit together.
     """
-    from vitrail.models.vit import ViTConfig
+    from vitrail.models.families import FAMILIES
 
     if name not in MODELS:
         raise ConfigError(f"No model named {name!r}.{suggest(name, MODELS)} `vitrail models` lists them")
-    unknown = [key for key in settings if key not in ViTConfig.model_fields]
+    named = MODELS[name]
+    config = FAMILIES[named.get("kind", "vit")].config
+    unknown = [key for key in settings if key not in config.model_fields]
     if unknown:
         raise ConfigError(
-            f"No model setting named {unknown[0]!r}.{suggest(unknown[0], ViTConfig.model_fields)} "
+            f"No model setting named {unknown[0]!r}.{suggest(unknown[0], config.model_fields)} "
             "`vitrail recipes NAME` lists them under model"
         )
     try:
-        return ViTConfig.model_validate({**MODELS[name], **settings})
+        return cast("AnyModelConfig", config.model_validate({**named, **settings}))
     except ValidationError as error:
         raise from_validation(error) from None
 
 
-def build_model(config: ViTConfig) -> nn.Module:
+def build_model(config: AnyModelConfig) -> nn.Module:
     """The untrained module that a config describes; its weights come from torch's global generator."""
-    from vitrail.models.vit import VisionTransformer
+    from vitrail.models.families import FAMILIES
 
-    return VisionTransformer(config)
+    return FAMILIES[config.kind].module(config)
 
 
-def count_parameters(config: ViTConfig) -> int:
+def count_parameters(config: AnyModelConfig) -> int:
     """Parameters of the model that a config describes, without giving it any memory."""
     import torch
 
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in build_model(config).parameters())
+
+
+def count_operations(config: AnyModelConfig) -> int:
+    """Multiply-adds of a forward pass of one image, counted as it runs on a device without memory.
+
+    The field's tables call a thousand million of them a GFLOP.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with torch.device("meta"), torch.no_grad(), counter:
+        model = build_model(config).eval()
+        model(torch.zeros(1, config.in_chans, *config.image_size))
+    return counter.get_total_flops() // 2
 
 
 def create_model(name: str, **settings: Any) -> nn.Module:

@@ -7,6 +7,8 @@ Shapes: B images, C channels, N tokens, D embed_dim, H heads, K head_dim
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -14,8 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrail.errors import ConfigError
+from vitrail.models.padding import inside
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+}
 
 
 class Normalize(nn.Module):
@@ -38,39 +46,48 @@ class Normalize(nn.Module):
         return (images.float() - self.mean) / self.std
 
 
-def check_image_shape(images: Tensor, in_chans: int, image_size: tuple[int, int]) -> None:
-    """Raise ConfigError unless `images` is (B, in_chans, *image_size)."""
-    expected = (in_chans, *image_size)
-    if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+def check_images(images: Tensor, in_chans: int, patch_size: tuple[int, int] = (1, 1)) -> None:
+    """Raise ConfigError unless `images` is (B, in_chans, rows, columns) with rows and columns in whole patches."""
+    fits = images.ndim == 4 and images.shape[1] == in_chans
+    if not fits or images.shape[2] % patch_size[0] or images.shape[3] % patch_size[1] or 0 in images.shape[1:]:
+        sides = "" if patch_size == (1, 1) else f", in multiples of {patch_size[0]} and {patch_size[1]} pixels"
         raise ConfigError(
-            f"The model takes images of (batch, channels, rows, columns) (B, {', '.join(map(str, expected))}), "
-            f"not {tuple(images.shape)}; resize them, or create the model with another image_size and in_chans"
+            f"The model takes images of (batch, channels, rows, columns) (B, {in_chans}, rows, columns){sides}, "
+            f"not {tuple(images.shape)}; resize them, or create the model with another in_chans or patch_size"
         )
 
 
 class PatchEmbed(nn.Module):
     """Non-overlapping patches, each projected to one token. Dosovitskiy et al. 2021, equation 1.
 
-    (B, C, rows, columns) -> (B, N, D), patches in row-major order.
+    (B, C, rows, columns) -> (B, N, D), patches in row-major order. With `norm_eps` their values are normalised before
+    and their tokens after the projection (Kumar et al. 2023, "Dual PatchNorm").
     """
 
-    def __init__(self, image_size: tuple[int, int], patch_size: tuple[int, int], in_chans: int, embed_dim: int) -> None:
+    def __init__(
+        self, patch_size: tuple[int, int], in_chans: int, embed_dim: int, norm_eps: float | None = None
+    ) -> None:
         super().__init__()
-        self.image_size = image_size
         self.patch_size = patch_size
-        self.grid = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
-        self.num_patches = self.grid[0] * self.grid[1]
+        num_values = in_chans * patch_size[0] * patch_size[1]
+        self.pre_norm = nn.Identity() if norm_eps is None else nn.LayerNorm(num_values, eps=norm_eps)
         self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
+        self.norm = nn.Identity() if norm_eps is None else nn.LayerNorm(embed_dim, eps=norm_eps)
 
-    def forward(self, images: Tensor) -> Tensor:
-        check_image_shape(images, self.proj.in_channels, self.image_size)
+    def grid(self, rows: int, columns: int) -> tuple[int, int]:
+        """Rows and columns of patches of an image of so many pixels."""
+        return rows // self.patch_size[0], columns // self.patch_size[1]
+
+    def forward(self, images: Tensor, sizes: Tensor | None = None) -> Tensor:
+        check_images(images, self.proj.in_channels, self.patch_size)
         # The strided convolution is a matrix product over patches; written as one it is faster on CPUs,
         # where small kernels leave convolution code with little to reuse.
         batch, channels = images.shape[:2]
-        (grid_rows, grid_columns), (rows, columns) = self.grid, self.patch_size
-        patches = images.view(batch, channels, grid_rows, rows, grid_columns, columns)
-        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, self.num_patches, channels * rows * columns)
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        grid_rows, grid_columns = self.grid(*images.shape[2:])
+        rows, columns = self.patch_size
+        patches = images.reshape(batch, channels, grid_rows, rows, grid_columns, columns)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, grid_rows * grid_columns, -1)
+        return self.norm(F.linear(self.pre_norm(patches), self.proj.weight.flatten(1), self.proj.bias))
 
 
 class ConvStem(nn.Module):
@@ -81,11 +98,9 @@ class ConvStem(nn.Module):
     Small models trained on few images need far fewer of them than with a linear projection.
     """
 
-    def __init__(self, image_size: tuple[int, int], patch_size: int, in_chans: int, embed_dim: int) -> None:
+    def __init__(self, patch_size: int, in_chans: int, embed_dim: int) -> None:
         super().__init__()
-        self.image_size = image_size
-        self.grid = (-(-image_size[0] // patch_size), -(-image_size[1] // patch_size))
-        self.num_patches = self.grid[0] * self.grid[1]
+        self.patch_size = (patch_size, patch_size)
         self.in_chans = in_chans
         num_convs = patch_size.bit_length() - 1
         widths = [in_chans, embed_dim // 2, *[embed_dim] * (num_convs - 1)]
@@ -94,45 +109,19 @@ class ConvStem(nn.Module):
         )
         self.act = nn.GELU()
 
-    def forward(self, images: Tensor) -> Tensor:
-        check_image_shape(images, self.in_chans, self.image_size)
+    def grid(self, rows: int, columns: int) -> tuple[int, int]:
+        """Rows and columns of patches of an image of so many pixels."""
+        return -(-rows // self.patch_size[0]), -(-columns // self.patch_size[1])
+
+    def forward(self, images: Tensor, sizes: Tensor | None = None) -> Tensor:
+        check_images(images, self.in_chans)
+        maps = images
         for conv in self.convs:
-            images = self.act(conv(images))
-        return images.flatten(2).transpose(1, 2)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention. Vaswani et al. 2017, section 3.2; scores are scaled by head_dim^-0.5.
-
-    (B, N, D) -> (B, N, D). The inner width is num_heads * head_dim, whatever D is.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        head_dim: int,
-        *,
-        qkv_bias: bool = True,
-        proj_bias: bool = True,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.head_dim = head_dim
-        self.attn_drop_rate = attn_drop
-        self.qkv = nn.Linear(dim, 3 * num_heads * head_dim, bias=qkv_bias)
-        self.proj = nn.Linear(num_heads * head_dim, dim, bias=proj_bias)
-        self.proj_drop = nn.Dropout(proj_drop)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        batch, num_tokens, _ = tokens.shape
-        qkv = self.qkv(tokens).view(batch, num_tokens, 3, self.num_heads, self.head_dim)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, K)
-        dropout = self.attn_drop_rate if self.training else 0.0
-        out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+            maps = self.act(conv(maps))
+            if sizes is not None:  # beyond an image's border a convolution must see zeros, as it does for one alone
+                sizes = (sizes + 1) // 2
+                maps = maps * inside(sizes, (maps.shape[2], maps.shape[3]))[:, None]
+        return maps.flatten(2).transpose(1, 2)
 
 
 class Mlp(nn.Module):
@@ -148,6 +137,35 @@ class Mlp(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.drop2(self.fc2(self.drop1(self.act(self.fc1(tokens)))))
+
+
+class SwiGlu(nn.Module):
+    """Two linear layers with a gate between them, on each token alone: (B, N, D) -> (B, N, D). Shazeer 2020.
+
+    `fc1` holds gate and value, one after the other, as timm's SwiGLUPacked does.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, *, bias: bool = True, drop: float = 0.0):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 2 * hidden_dim, bias=bias)
+        self.drop1 = nn.Dropout(drop)
+        self.fc2 = nn.Linear(hidden_dim, dim, bias=bias)
+        self.drop2 = nn.Dropout(drop)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        gate, value = self.fc1(tokens).chunk(2, dim=-1)
+        return self.drop2(self.fc2(self.drop1(F.silu(gate) * value)))
+
+
+class LayerScale(nn.Module):
+    """Each channel of a branch times a learned factor, small at the start. Touvron et al. 2021 (CaiT), section 2."""
+
+    def __init__(self, dim: int, init_values: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), init_values))
+
+    def forward(self, branch: Tensor) -> Tensor:
+        return branch * self.gamma
 
 
 class DropPath(nn.Module):
@@ -174,40 +192,22 @@ class AttentionPool(nn.Module):
     The "map" head of Zhai et al. 2022, section 4.1; named and shaped as timm's AttentionPoolLatent.
     """
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, act_layer: str = "gelu") -> None:
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, act_layer: str = "gelu", eps: float = 1e-6) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.latent = nn.Parameter(torch.zeros(1, 1, dim))
         self.q = nn.Linear(dim, dim)
         self.kv = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.norm = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         batch, num_tokens, dim = tokens.shape
         head_dim = dim // self.num_heads
         query = self.q(self.latent).expand(batch, -1, -1).view(batch, 1, self.num_heads, head_dim).transpose(1, 2)
         kv = self.kv(tokens).view(batch, num_tokens, 2, self.num_heads, head_dim)
         key, value = kv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, K)
-        pooled = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        pooled = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask).transpose(1, 2).flatten(2)
         pooled = self.proj(pooled)
         return (pooled + self.mlp(self.norm(pooled)))[:, 0]
-
-
-def sincos2d_pos_embed(grid: tuple[int, int], dim: int, temperature: float = 10_000.0) -> Tensor:
-    """Fixed sine-cosine position embeddings of a `grid` of (rows, columns) patches: (1, rows*columns, D).
-
-    The quarters of D hold sine and cosine of the column, then of the row. Raises ConfigError unless D is a
-    multiple of 4. Beyer et al. 2022, "Better plain ViT baselines", section 2.
-    """
-    if dim % 4:
-        raise ConfigError(f"embed_dim={dim} is not a multiple of 4, which pos_embed='sincos2d' needs")
-    rows, columns = torch.meshgrid(
-        torch.arange(grid[0], dtype=torch.float32), torch.arange(grid[1], dtype=torch.float32), indexing="ij"
-    )
-    frequencies = temperature ** -(torch.arange(dim // 4, dtype=torch.float32) / max(dim // 4 - 1, 1))
-    column_angles = columns.flatten()[:, None] * frequencies
-    row_angles = rows.flatten()[:, None] * frequencies
-    parts = (column_angles.sin(), column_angles.cos(), row_angles.sin(), row_angles.cos())
-    return torch.cat(parts, dim=1)[None]

@@ -2,144 +2,33 @@
 
 Parameter names follow timm's. `paper.py` is the same model with nothing optional, to read first.
 
-Shapes: B images, C channels, N tokens, D embed_dim
+Shapes: B images, C channels, N tokens, P patches, D embed_dim
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import NamedTuple, cast
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from vitrail.errors import ConfigError
+from vitrail.models.attention import Attention
+from vitrail.models.features import BlockFeatures, Features
 from vitrail.models.layers import (
-    Attention,
     AttentionPool,
     ConvStem,
     DropPath,
+    LayerScale,
     Mlp,
     Normalize,
     PatchEmbed,
-    sincos2d_pos_embed,
+    SwiGlu,
 )
-
-
-def _pair(value: object) -> object:
-    """One number means rows and columns alike."""
-    if isinstance(value, int | float):
-        return (value, value)
-    if isinstance(value, list | tuple) and len(value) == 1:
-        return (value[0], value[0])
-    return value
-
-
-PositiveInt = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
-Size = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)]
-
-
-class ViTConfig(BaseModel):
-    """Everything that defines a VisionTransformer. Raises ConfigError through `create_model` for impossible sizes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-    kind: Literal["vit"] = "vit"
-    """the family of models"""
-    image_size: Size = (224, 224)
-    """rows and columns of the images in pixels; one number for square ones"""
-    patch_size: Size = (16, 16)
-    """rows and columns of a patch in pixels; image_size must be a multiple, but for stem=conv, which rounds up"""
-    stem: Literal["linear", "conv"] = "linear"
-    """linear: one projection of each patch, as in the paper; conv: log2(patch_size) 3x3 convolutions of stride 2"""
-    in_chans: PositiveInt = 3
-    """channels of the images"""
-    num_classes: PositiveInt = 1000
-    """outputs of the head"""
-    embed_dim: PositiveInt = 768
-    """width of a token"""
-    depth: PositiveInt = 12
-    """number of blocks"""
-    num_heads: PositiveInt = 12
-    """attention heads of a block"""
-    head_dim: PositiveInt | None = None
-    """width of a head; none: embed_dim / num_heads"""
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    """hidden width of the MLP, as a multiple of embed_dim"""
-    act_layer: Literal["gelu", "relu"] = "gelu"
-    """activation of the MLP"""
-    qkv_bias: bool = True
-    """biases of query, key and value"""
-    proj_bias: bool = True
-    """bias of the projection after attention"""
-    mlp_bias: bool = True
-    """biases of the MLP"""
-    class_token: bool = True
-    """a learned token at position 0"""
-    global_pool: Literal["token", "avg", "map"] = "token"
-    """what the head reads: the class token, the mean over patches, or attention pooling of the patches"""
-    pos_embed: Literal["learn", "sincos2d", "none"] = "learn"
-    """position information: learned, fixed 2-D sine-cosine, or none"""
-    pos_embed_std: Annotated[float, Field(ge=0)] = 0.02
-    """deviation of the learned position embeddings at the start; 0: zeros"""
-    drop_rate: Rate = 0.0
-    """dropout before the head"""
-    pos_drop_rate: Rate = 0.0
-    """dropout after the position embeddings"""
-    proj_drop_rate: Rate = 0.0
-    """dropout after the attention's projection and inside the MLP"""
-    attn_drop_rate: Rate = 0.0
-    """dropout of attention probabilities"""
-    drop_path_rate: Rate = 0.0
-    """stochastic depth of the last block; earlier blocks grow to it linearly"""
-    mean: tuple[float, ...] | None = None
-    """mean of each channel in 0..1, taken off the images; none: measured on the training images, else 0.5"""
-    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
-    """deviation of each channel in 0..1, which divides the images; none: measured, else 0.5"""
-
-    @model_validator(mode="after")
-    def _check(self) -> ViTConfig:
-        if self.stem == "conv":
-            rows, columns = self.patch_size
-            if rows != columns or rows < 4 or rows & (rows - 1):
-                raise ValueError(f"patch_size={rows}x{columns} is not possible with stem='conv'; use 4, 8, 16 or 32")
-            if self.embed_dim % 2:
-                raise ValueError(f"embed_dim={self.embed_dim} is odd, which stem='conv' cannot halve; use an even one")
-        for axis in (0, 1) if self.stem == "linear" else ():
-            size, patch = self.image_size[axis], self.patch_size[axis]
-            if size % patch:
-                below, above = size // patch * patch, (size // patch + 1) * patch
-                nearest = f"{below} or {above}" if below else str(above)
-                raise ValueError(
-                    f"image_size={size} is not a multiple of patch_size={patch}; use {nearest}, or another patch_size"
-                )
-        if self.head_dim is None and self.embed_dim % self.num_heads:
-            raise ValueError(
-                f"embed_dim={self.embed_dim} is not a multiple of num_heads={self.num_heads}; "
-                "change one of them, or give head_dim"
-            )
-        if self.global_pool == "map" and self.embed_dim % self.num_heads:
-            raise ValueError(
-                f"embed_dim={self.embed_dim} is not a multiple of num_heads={self.num_heads}, "
-                "which global_pool='map' needs"
-            )
-        if self.global_pool == "token" and not self.class_token:
-            raise ValueError("global_pool='token' needs class_token=true; use global_pool='avg' or 'map' without one")
-        if int(self.embed_dim * self.mlp_ratio) < 1:
-            raise ValueError(
-                f"mlp_ratio={self.mlp_ratio:g} leaves the MLP of embed_dim={self.embed_dim} no hidden layer; "
-                "use a larger one"
-            )
-        if self.pos_embed == "sincos2d" and self.embed_dim % 4:
-            raise ValueError(f"embed_dim={self.embed_dim} is not a multiple of 4, which pos_embed='sincos2d' needs")
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if values is not None and len(values) != self.in_chans:
-                raise ValueError(
-                    f"{name}={','.join(map(str, values))} is not one value a channel for in_chans={self.in_chans}; "
-                    f"give {self.in_chans}"
-                )
-        return self
+from vitrail.models.merging import encode_merging
+from vitrail.models.padding import check_patch_mask, check_sizes, inside
+from vitrail.models.positions import Rotation, resize_pos_embed, rotary_positions, sincos2d_pos_embed
+from vitrail.models.vit_config import ViTConfig
 
 
 class Block(nn.Module):
@@ -147,32 +36,66 @@ class Block(nn.Module):
 
     def __init__(self, config: ViTConfig, drop_path_rate: float) -> None:
         super().__init__()
-        dim = config.embed_dim
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        dim, init_values = config.embed_dim, config.init_values
+        self.norm1 = nn.LayerNorm(dim, eps=config.norm_eps)
         self.attn = Attention(
             dim,
             config.num_heads,
             config.head_dim or dim // config.num_heads,
             qkv_bias=config.qkv_bias,
             proj_bias=config.proj_bias,
+            qk_norm_eps=config.norm_eps if config.qk_norm else None,
             attn_drop=config.attn_drop_rate,
             proj_drop=config.proj_drop_rate,
         )
+        self.ls1 = nn.Identity() if init_values is None else LayerScale(dim, init_values)
         self.drop_path1 = DropPath(drop_path_rate)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = nn.LayerNorm(dim, eps=config.norm_eps)
         hidden_dim = int(dim * config.mlp_ratio)
-        self.mlp = Mlp(dim, hidden_dim, config.act_layer, bias=config.mlp_bias, drop=config.proj_drop_rate)
+        self.mlp = (
+            Mlp(dim, hidden_dim, config.act_layer, bias=config.mlp_bias, drop=config.proj_drop_rate)
+            if config.mlp_layer == "mlp"
+            else SwiGlu(dim, hidden_dim, bias=config.mlp_bias, drop=config.proj_drop_rate)
+        )
+        self.ls2 = nn.Identity() if init_values is None else LayerScale(dim, init_values)
         self.drop_path2 = DropPath(drop_path_rate)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.drop_path1(self.attn(self.norm1(tokens)))
-        return tokens + self.drop_path2(self.mlp(self.norm2(tokens)))
+    def forward(
+        self,
+        tokens: Tensor,
+        attn_mask: Tensor | None = None,
+        rotation: Rotation | None = None,
+        num_queries: int | None = None,
+    ) -> Tensor:
+        """The block's output; with `num_queries` of the first so many tokens only, (B, num_queries, D)."""
+        attended = self.attn(self.norm1(tokens), attn_mask, rotation, num_queries)
+        if num_queries is not None:
+            tokens = tokens[:, :num_queries]
+        return self.finish(tokens, attended)
+
+    def finish(self, tokens: Tensor, attended: Tensor) -> Tensor:
+        """The rest of the block, given what attention makes of its tokens."""
+        tokens = tokens + self.drop_path1(self.ls1(attended))
+        return tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens))))
+
+
+class Embedded(NamedTuple):
+    """What the first block sees: tokens (B, N, D), which patches take part (bool, B, P), and how they are turned."""
+
+    tokens: Tensor
+    patch_mask: Tensor | None
+    rotation: Rotation | None
+    grid: tuple[int, int]
 
 
 class VisionTransformer(nn.Module):
     """Images to logits: (B, C, rows, columns), uint8 in 0..255 or float in 0..1 -> (B, num_classes).
 
-    Raises ConfigError for images of another size or number of channels than the config's.
+    Images may be larger or smaller than the config's `image_size`: position embeddings are resized to their grid of
+    patches. `mask` (B, rows, columns of patches), bool, leaves patches out where it is false: they are neither attended
+    to nor counted in the mean. `sizes` (B, 2) are the rows and columns in pixels of images that are padded to one size
+    (`padding.pad_images`); each has the logits it has alone.
+    Raises ConfigError for images, masks and sizes that do not fit.
     """
 
     pos_embed: Tensor | None
@@ -180,44 +103,47 @@ class VisionTransformer(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
-        dim = config.embed_dim
-        half = (0.5,) * config.in_chans
-        self.normalize = Normalize(config.mean or half, config.std or half)
+        self.num_prefix_tokens = config.num_prefix_tokens
+        self.merged_tokens = 0  # patches merged in each block at inference; `merge_tokens` sets it
+        dim, eps = config.embed_dim, config.norm_eps
+        self.normalize = Normalize(*config.scaling())
         self.patch_embed = (
-            PatchEmbed(config.image_size, config.patch_size, config.in_chans, dim)
+            PatchEmbed(config.patch_size, config.in_chans, dim, eps if config.patch_norm else None)
             if config.stem == "linear"
-            else ConvStem(config.image_size, config.patch_size[0], config.in_chans, dim)
+            else ConvStem(config.patch_size[0], config.in_chans, dim)
         )
+        self.grid = self.patch_embed.grid(*config.image_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.class_token else None
+        self.dist_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.distilled else None
+        self.reg_token = nn.Parameter(torch.zeros(1, config.reg_tokens, dim)) if config.reg_tokens else None
         self._add_pos_embed()
         self.pos_drop = nn.Dropout(config.pos_drop_rate)
         rates = [config.drop_path_rate * index / max(config.depth - 1, 1) for index in range(config.depth)]
-        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
-        # As in timm: the mean is normalised after pooling, the other two before.
-        mean_pooling = config.global_pool == "avg"
-        self.norm = nn.Identity() if mean_pooling else nn.LayerNorm(dim, eps=1e-6)
+        self.blocks = cast("list[Block]", nn.ModuleList(Block(config, rate) for rate in rates))
+        # As in timm: the mean is normalised after pooling, the others before.
+        pooled_dim = 2 * dim if config.global_pool == "token_avg" else dim
+        self.norm = nn.Identity() if config.norm_after_pooling else nn.LayerNorm(dim, eps=eps)
         self.attn_pool = (
-            AttentionPool(dim, config.num_heads, config.mlp_ratio, config.act_layer)
+            AttentionPool(dim, config.num_heads, config.mlp_ratio, config.act_layer, eps)
             if config.global_pool == "map"
             else None
         )
-        self.fc_norm = nn.LayerNorm(dim, eps=1e-6) if mean_pooling else nn.Identity()
+        self.fc_norm = nn.LayerNorm(pooled_dim, eps=eps) if config.norm_after_pooling else nn.Identity()
         self.head_drop = nn.Dropout(config.drop_rate)
-        self.head = nn.Linear(dim, config.num_classes)
+        self.head = nn.Linear(pooled_dim, config.num_classes)
+        self.head_dist = nn.Linear(dim, config.num_classes) if config.distilled else None
         self._init_weights()
 
     def _add_pos_embed(self) -> None:
         config = self.config
-        if config.pos_embed == "none":
-            self.pos_embed = None
-        elif config.pos_embed == "learn":
-            num_positions = self.patch_embed.num_patches + int(config.class_token)
+        num_prefix = 0 if config.no_embed_class else self.num_prefix_tokens
+        if config.pos_embed == "learn":
+            num_positions = num_prefix + self.grid[0] * self.grid[1]
             self.pos_embed = nn.Parameter(torch.zeros(1, num_positions, config.embed_dim))
+        elif config.pos_embed == "sincos2d":  # prefix tokens have no place in the image
+            self.register_buffer("pos_embed", sincos2d_pos_embed(self.grid, config.embed_dim), persistent=False)
         else:
-            fixed = sincos2d_pos_embed(self.patch_embed.grid, config.embed_dim)
-            if config.class_token:  # the class token has no place in the image
-                fixed = torch.cat([torch.zeros(1, 1, config.embed_dim), fixed], dim=1)
-            self.register_buffer("pos_embed", fixed, persistent=False)
+            self.pos_embed = None
 
     def _init_weights(self) -> None:
         """Truncated normal of deviation 0.02 for linear layers, zero biases, as in the paper's code and timm."""
@@ -230,33 +156,193 @@ class VisionTransformer(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith(".bias"):
                 nn.init.zeros_(parameter)
-        if self.cls_token is not None:
-            nn.init.normal_(self.cls_token, std=1e-6)
+        for token in (self.cls_token, self.dist_token, self.reg_token):
+            if token is not None:
+                nn.init.normal_(token, std=1e-6)
         if isinstance(self.pos_embed, nn.Parameter) and self.config.pos_embed_std:
             nn.init.trunc_normal_(self.pos_embed, std=self.config.pos_embed_std)
         if self.attn_pool is not None:
             nn.init.trunc_normal_(self.attn_pool.latent, std=self.config.embed_dim**-0.5)
 
-    def forward_features(self, images: Tensor) -> Tensor:
-        """The encoder's output tokens: (B, C, rows, columns) -> (B, N, D), the class token first if there is one."""
-        tokens = self.patch_embed(self.normalize(images))
-        if self.cls_token is not None:
-            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
-        if self.pos_embed is not None:
-            tokens = tokens + self.pos_embed
-        tokens = self.pos_drop(tokens)
-        for block in self.blocks:
-            tokens = block(tokens)
+    def embed(self, images: Tensor, mask: Tensor | None = None, sizes: Tensor | None = None) -> Embedded:
+        """The tokens that the first block sees, with what is to be known of their patches."""
+        if images.ndim == 4 and sizes is not None:
+            check_sizes(sizes, images)
+            sizes = sizes.to(images.device)
+        patches = self.patch_embed(self._normalized(images, sizes), sizes)  # (B, P, D)
+        grid = self.patch_embed.grid(images.shape[2], images.shape[3])
+        grids = None if sizes is None else self._grids(sizes)
+        patch_mask = None if mask is None else self._checked(mask, len(images), grid).to(images.device).flatten(1)
+        if grids is not None:
+            real = inside(grids, grid).flatten(1)
+            patch_mask = real if patch_mask is None else patch_mask & real
+        patches, prefix = self._add_positions(patches, grid, grids)
+        rotation = self._rotation(grid, grids, images.device)
+        if self.training and self.config.patch_drop_rate:
+            if patch_mask is not None:
+                raise ConfigError("patch_drop_rate and masked or padded images do not go together in training")
+            patches, rotation = self._drop_patches(patches, rotation)
+        tokens = torch.cat([*(token.expand(len(images), -1, -1) for token in prefix), patches], dim=1)
+        return Embedded(self.pos_drop(tokens), patch_mask, rotation, grid)
+
+    def _normalized(self, images: Tensor, sizes: Tensor | None) -> Tensor:
+        """Images scaled, what is padding zero afterwards, as beyond the border of an image alone."""
+        images = self.normalize(images)
+        if sizes is None:
+            return images
+        return images * inside(sizes, (images.shape[2], images.shape[3]))[:, None]
+
+    def _grids(self, sizes: Tensor) -> Tensor:
+        """Rows and columns of patches (B, 2) of images of `sizes`."""
+        patch_size = sizes.new_tensor(self.config.patch_size)
+        if self.config.stem == "linear" and bool((sizes % patch_size).any()):
+            raise ConfigError(
+                f"sizes of images are not all multiples of patch_size={self.config.patch_size[0]}; resize them"
+            )
+        return -(-sizes // patch_size)
+
+    def _checked(self, mask: Tensor, batch: int, grid: tuple[int, int]) -> Tensor:
+        check_patch_mask(mask, batch, grid, self.config.global_pool in ("token", "token_avg"))
+        return mask
+
+    def _add_positions(
+        self, patches: Tensor, grid: tuple[int, int], grids: Tensor | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Patches and prefix tokens, with their position embeddings if they have such."""
+        learned = (self.cls_token, self.dist_token, self.reg_token)
+        prefix: list[Tensor] = [token for token in learned if token is not None]
+        if self.pos_embed is None:
+            return patches, prefix
+        num_prefix = self.pos_embed.shape[1] - self.grid[0] * self.grid[1]
+        of_prefix, of_patches = self.pos_embed[:, :num_prefix], self.pos_embed[:, num_prefix:]
+        if num_prefix:
+            prefix = [torch.cat(prefix, dim=1) + of_prefix] if len(prefix) > 1 else [prefix[0] + of_prefix]
+        if grids is None:
+            return patches + self._positions(of_patches, grid), prefix
+        canvas = patches.new_zeros(len(patches), *grid, patches.shape[2])
+        for rows, columns in set(map(tuple, grids.tolist())):
+            of_grid = self._positions(of_patches, (rows, columns)).view(rows, columns, -1)
+            same = (grids == grids.new_tensor((rows, columns))).all(dim=1)
+            canvas[same, :rows, :columns] = of_grid.to(canvas.dtype)
+        return patches + canvas.flatten(1, 2), prefix
+
+    def _positions(self, own: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Position embeddings for a grid, from those of the model's own."""
+        if self.config.pos_embed == "sincos2d" and grid != self.grid:
+            return sincos2d_pos_embed(grid, self.config.embed_dim).to(own.device)
+        return resize_pos_embed(own, self.grid, grid)
+
+    def _rotation(self, grid: tuple[int, int], grids: Tensor | None, device: torch.device) -> Rotation | None:
+        if self.config.pos_embed != "rope":
+            return None
+        head_dim = self.config.head_dim or self.config.embed_dim // self.config.num_heads
+        temperature = self.config.rope_temperature
+        if grids is None:
+            return Rotation(*(part.to(device) for part in rotary_positions(grid, head_dim, temperature)))
+        canvas = torch.zeros(2, len(grids), *grid, head_dim, device=device)
+        for index, (rows, columns) in enumerate(grids.tolist()):
+            own = torch.stack(rotary_positions((rows, columns), head_dim, temperature)).to(device)
+            canvas[:, index, :rows, :columns] = own.view(2, rows, columns, head_dim)
+        sin, cos = canvas.flatten(2, 3)[:, :, None]  # each (B, 1, P, K)
+        return Rotation(sin, cos)
+
+    def _drop_patches(self, patches: Tensor, rotation: Rotation | None) -> tuple[Tensor, Rotation | None]:
+        """Some patches of each image, drawn anew each time. Liu et al. 2022, "PatchDropout"."""
+        batch, num_patches, dim = patches.shape
+        num_kept = max(1, round(num_patches * (1 - self.config.patch_drop_rate)))
+        kept = torch.rand(batch, num_patches, device=patches.device).argsort(dim=1)[:, :num_kept, None]
+        patches = patches.gather(1, kept.expand(-1, -1, dim))
+        if rotation is not None:
+            rotation = Rotation(*(part[kept[..., 0]][:, None] for part in rotation))  # each (B, 1, kept, K)
+        return patches, rotation
+
+    def _attn_mask(self, patch_mask: Tensor | None) -> Tensor | None:
+        """Which keys take part, (B, 1, 1, N): broadcast over heads and queries, no N x N mask is made."""
+        if patch_mask is None:
+            return None
+        prefix = patch_mask.new_ones(len(patch_mask), self.num_prefix_tokens)
+        return torch.cat([prefix, patch_mask], dim=1)[:, None, None]
+
+    def _encode(self, embedded: Embedded, num_queries: int | None = None) -> Tensor:
+        """The encoder's output tokens, or the first `num_queries` of them, which spares most of the last block."""
+        tokens, attn_mask = embedded.tokens, self._attn_mask(embedded.patch_mask)
+        last = len(self.blocks) - 1
+        for index, block in enumerate(self.blocks):
+            tokens = block(tokens, attn_mask, embedded.rotation, num_queries if index == last else None)
         return self.norm(tokens)
 
-    def pool(self, tokens: Tensor) -> Tensor:
-        """The one vector that the head reads: (B, N, D) -> (B, D)."""
-        if self.config.global_pool == "token":
-            return tokens[:, 0]
-        patches = tokens[:, int(self.config.class_token) :]
-        if self.attn_pool is not None:
-            return self.attn_pool(patches)
-        return self.fc_norm(patches.mean(dim=1))
+    def forward_features(self, images: Tensor, mask: Tensor | None = None, sizes: Tensor | None = None) -> Tensor:
+        """The encoder's output tokens: (B, C, rows, columns) -> (B, N, D), prefix tokens first."""
+        return self._encode(self.embed(images, mask, sizes))
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.head_drop(self.pool(self.forward_features(images))))
+    def pool(self, tokens: Tensor, patch_weights: Tensor | None = None) -> Tensor:
+        """What the head reads, of output tokens (B, N, D): (B, D), twice as wide for token_avg and distilled models.
+
+        `patch_weights` (B, P) count each patch in means: 0 or false leaves it out.
+        """
+        pool = self.config.global_pool
+        if self.config.distilled:
+            return tokens[:, :2].flatten(1)
+        if pool == "token":
+            return self.fc_norm(tokens[:, 0])
+        patches = tokens[:, self.num_prefix_tokens :]
+        if self.attn_pool is not None:
+            attn_mask = None if patch_weights is None else patch_weights[:, None, None] > 0
+            return self.fc_norm(self.attn_pool(patches, attn_mask))
+        if patch_weights is None:
+            mean = patches.mean(dim=1)
+        else:
+            weights = patch_weights.to(patches.dtype)[..., None]
+            mean = (patches * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        return self.fc_norm(mean if pool == "avg" else torch.cat([tokens[:, 0], mean], dim=1))
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Logits (B, num_classes) of what `pool` gives."""
+        pooled = self.head_drop(pooled)
+        if self.head_dist is None:
+            return self.head(pooled)
+        of_class, of_teacher = pooled.chunk(2, dim=1)
+        return (self.head(of_class) + self.head_dist(of_teacher)) / 2
+
+    def forward(self, images: Tensor, mask: Tensor | None = None, sizes: Tensor | None = None) -> Tensor:
+        embedded = self.embed(images, mask, sizes)
+        if self.merged_tokens and not self.training:
+            return self._forward_merging(embedded)
+        # A head that reads prefix tokens alone leaves nothing to do for the patches in the last block.
+        num_queries = 1 + self.config.distilled if self.config.global_pool == "token" else None
+        return self.classify(self.pool(self._encode(embedded, num_queries), embedded.patch_mask))
+
+    def _forward_merging(self, embedded: Embedded) -> Tensor:
+        if embedded.patch_mask is not None:
+            raise ConfigError("Merged tokens and masked or padded images do not go together; leave one of them out")
+        tokens, weights = encode_merging(self.blocks, embedded.tokens, self.merged_tokens, self.num_prefix_tokens)
+        return self.classify(self.pool(self.norm(tokens), weights[:, self.num_prefix_tokens :, 0]))
+
+    def merge_tokens(self, number: int) -> None:
+        """Merge so many patches in each block at inference, 0 for none; weights stay, logits change a little.
+
+        Raises ConfigError for a negative number, and for models whose patches cannot be merged.
+        """
+        if number < 0:
+            raise ConfigError(f"merge_tokens={number} is not possible; use 0 or more")
+        if number and (self.config.pos_embed == "rope" or self.config.global_pool == "map"):
+            reason = "pos_embed='rope'" if self.config.pos_embed == "rope" else "global_pool='map'"
+            raise ConfigError(f"Tokens of a model with {reason} cannot be merged: a merged one has no one place")
+        self.merged_tokens = number
+
+    def features(self, images: Tensor, mask: Tensor | None = None, sizes: Tensor | None = None) -> Features:
+        """Tokens, query, key, value and head output of each block, what is pooled, and the logits of `forward`."""
+        if self.merged_tokens and not self.training:
+            raise ConfigError("Merged tokens have no place in the image; take features with merge_tokens(0)")
+        embedded = self.embed(images, mask, sizes)
+        tokens, attn_mask = embedded.tokens, self._attn_mask(embedded.patch_mask)
+        blocks: list[BlockFeatures] = []
+        for block in self.blocks:
+            query, key, value = block.attn.split(block.norm1(tokens), embedded.rotation)
+            heads = block.attn.mix(query, key, value, attn_mask)
+            tokens = block.finish(tokens, block.attn.join(heads))
+            blocks.append(BlockFeatures(tokens, query, key, value, heads))
+        tokens = self.norm(tokens)
+        pooled = self.pool(tokens, embedded.patch_mask)
+        logits = self.classify(pooled)
+        return Features(tuple(blocks), tokens, pooled, logits, embedded.grid, self.num_prefix_tokens)

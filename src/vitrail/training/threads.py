@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Generator
 
 import torch
 
 from vitrail.config import RunConfig
-from vitrail.models import count_parameters
+from vitrail.models import count_operations
 
 # Threads meet several hundred times a step. With less work between two meetings than this they gain little when the
 # machine is idle (digits: 3.8 s with two, 4.3 s with one) and lose much when it is not (42 s, 4.9 s): one that waits
@@ -22,10 +21,9 @@ def training_threads(config: RunConfig) -> int:
 
     A function of the config and of torch's number alone, not of the clock, so that equal runs stay equal to the bit.
     """
-    model, training = config.model, config.training
-    rows, columns = (math.ceil(size / patch) for size, patch in zip(model.image_size, model.patch_size, strict=True))
+    training = config.training
     # Each weight meets each token once forward and twice backward, a multiplication and an addition each time.
-    operations = 6 * count_parameters(model) * rows * columns * training.batch_size / training.accumulate
+    operations = 6 * count_operations(config.model) * training.batch_size / training.accumulate
     return max(1, min(torch.get_num_threads(), int(operations / OPERATIONS_PER_THREAD)))
 
 

@@ -1,0 +1,59 @@
+"""What the configs of all models have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _pair(value: object) -> object:
+    """One number means rows and columns alike."""
+    if isinstance(value, int | float):
+        return (value, value)
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return (value[0], value[0])
+    return value
+
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+Size = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)]
+
+
+class ImageModelConfig(BaseModel):
+    """Every model's config: images of a size, with channels, that are scaled and sorted into classes.
+
+    A family adds `kind`, a Literal with its name, and its own settings.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    kind: Any  # a Literal in each family
+    """the family of models"""
+    image_size: Size = (224, 224)
+    """rows and columns of the images in pixels; one number for square ones"""
+    in_chans: PositiveInt = 3
+    """channels of the images"""
+    num_classes: PositiveInt = 1000
+    """outputs of the head"""
+    mean: tuple[float, ...] | None = None
+    """mean of each channel in 0..1, taken off the images; none: measured on the training images, else 0.5"""
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    """deviation of each channel in 0..1, which divides the images; none: measured, else 0.5"""
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> ImageModelConfig:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if values is not None and len(values) != self.in_chans:
+                raise ValueError(
+                    f"{name}={','.join(map(str, values))} is not one value a channel for in_chans={self.in_chans}; "
+                    f"give {self.in_chans}"
+                )
+        return self
+
+    def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of each channel, 0.5 where there are none yet."""
+        half = (0.5,) * self.in_chans
+        return self.mean or half, self.std or half

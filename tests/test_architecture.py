@@ -55,7 +55,7 @@ IMAGE_MODULES = frozenset(
     {"PIL", "numpy", "pydantic", "pi_heif"}
     | {f"vitrail.{name}" for name in ("errors", "data.heif", "data.images", "data.preprocess")}
 )
-EAGER_IN_INIT = frozenset({"pydantic", "typer", "click", "rich", "vitrail.errors"})
+EAGER_IN_INIT = frozenset({"pydantic", "typer", "click", "rich", "vitrail.errors", "vitrail.models.catalog"})
 HEAVY = ("torch", "torchvision", "timm", "sklearn", "scipy", "matplotlib", "datasets", "pandas", "pyarrow", "PIL")
 UNPICKLERS = frozenset({"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"})
 PROCESSES = frozenset({"multiprocessing", "_posixsubprocess"})

@@ -3,7 +3,8 @@ import torch
 from torch import Tensor
 
 from vitrail.models import create_model, model_config, paper
-from vitrail.models.vit import VisionTransformer, ViTConfig
+from vitrail.models.vit import VisionTransformer
+from vitrail.models.vit_config import ViTConfig
 
 SIZES = {
     "image_size": 12,

@@ -29,7 +29,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class Normalize(nn.Module):
     """Images scaled by each channel's mean and deviation; both are buffers, so weights never meet other statistics.
 
-    (B, C, rows, columns), uint8 in 0..255 or float in 0..1 -> the same shape, float32.
+    (B, C, rows, columns), uint8 in 0..255 or float in 0..1 -> the same shape, float32. Raises ConfigError for images of
+    another shape, which would be broadcast to this one.
     """
 
     mean: Tensor
@@ -41,6 +42,7 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        check_images(images, self.mean.shape[1])
         if images.dtype == torch.uint8:
             return (images.float() - self.mean * 255) / (self.std * 255)
         return (images.float() - self.mean) / self.std

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import re
@@ -13,9 +14,11 @@ from vitrail import checkpoint
 from vitrail.checkpoint import (
     ModelCard,
     load_model,
+    open_atomically,
     read_card,
     read_tensors,
     save_model,
+    weights_digest,
     write_atomically,
     write_tensors,
 )
@@ -271,3 +274,33 @@ def test_nothing_is_unpickled(folder, tmp_path):
     with pytest.raises(CheckpointError, match=r"no safetensors file"):
         load_model(folder)
     assert not {"pickle", "torch.load"} & set(vars(checkpoint))
+
+
+# Writing a part at a time
+
+
+def test_parts_become_a_file_when_all_are_written(tmp_path):
+    path = tmp_path / "rows"
+    path.write_bytes(b"old")
+    with open_atomically(path) as file:
+        file.write(b"first ")
+        assert path.read_bytes() == b"old"
+        file.write(b"second")
+    assert path.read_bytes() == b"first second"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), KeyboardInterrupt()])
+def test_an_error_between_parts_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "rows"
+    path.write_bytes(b"old")
+    with pytest.raises(type(error)), open_atomically(path) as file:  # noqa: PT012
+        file.write(b"first")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_the_digest_is_that_of_the_file(tmp_path, model):
+    written = write_tensors(tmp_path / "weights.safetensors", model.state_dict())
+    assert weights_digest(model.state_dict()) == hashlib.sha256(written).hexdigest()

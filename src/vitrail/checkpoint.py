@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -45,19 +47,27 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     CheckpointError saying what the system said (no space, no permission); the old file, if there was one, is then
     untouched.
     """
-    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    with open_atomically(path) as file:
+        file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def open_atomically(path: Path) -> Generator[BinaryIO]:
+    """As `write_atomically`, for content that is written a part at a time; an error on the way leaves the old file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise CheckpointError(f"{path} could not be written: {error.strerror or error}") from error
+        if isinstance(error, OSError):
+            raise CheckpointError(f"{path} could not be written: {error.strerror or error}") from error
+        raise
 
 
 def _sync_folder(folder: Path) -> None:
@@ -73,9 +83,18 @@ def _sync_folder(folder: Path) -> None:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> bytes:
     """Write named tensors as safetensors, atomically; gives the bytes written, for a checksum."""
-    content = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    content = _to_bytes(tensors)
     write_atomically(path, content)
     return content
+
+
+def weights_digest(tensors: dict[str, Tensor]) -> str:
+    """The sha256, hexadecimal, of the file that `write_tensors` makes of these."""
+    return hashlib.sha256(_to_bytes(tensors)).hexdigest()
+
+
+def _to_bytes(tensors: dict[str, Tensor]) -> bytes:
+    return save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -115,7 +134,7 @@ def read_card(folder: Path) -> ModelCard:
         return ModelCard.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("<"))  # <vit>: which family
         raise CheckpointError(f"{path} is damaged: {key}: {first['msg']}") from None
 
 

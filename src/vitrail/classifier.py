@@ -53,6 +53,15 @@ class Examined(NamedTuple):
     features: np.ndarray | None
 
 
+class Embedded(NamedTuple):
+    """The vector (D,) float32 that a model makes of an image, and the image's content hash; or what kept it unread."""
+
+    image: str
+    content: str | None
+    vector: np.ndarray | None
+    error: str | None = None
+
+
 class Classifier:
     """A model with its classes and preprocessing, over any engine."""
 
@@ -104,14 +113,26 @@ class Classifier:
                     probabilities, features = answers[index]
                     yield Examined(self._prediction(_name(image), probabilities), readable[index][1], features)
 
+    def embed(self, image: ImageLike) -> np.ndarray:
+        """The vector (D,) float32 that the model's head reads of one image, given as for `predict`.
+
+        Raises DataError for what cannot be read as an image.
+        """
+        prepared = prepare(read_image(image), self.card.preprocess)
+        return self._probabilities_and_features(prepared[None])[1][0]
+
+    def embed_many(self, images: Iterable[ImageLike]) -> Iterator[Embedded]:
+        """The vector of each image, in order, a few hundred in memory at a time; what cannot be read has an `error`."""
+        for prediction, content, vector in self.examine_many(images):
+            yield Embedded(prediction.image, content, vector, prediction.error)
+
     def logits(self, images: np.ndarray, report: Count | None = None) -> np.ndarray:
         """Logits (N, K) float32 of images uint8 (N, H, W, C) that have the model's size; `report` hears how many."""
-        parts: list[np.ndarray] = []
-        for start in range(0, len(images), COUNTED):
-            parts.append(self.engine.logits(images[start : start + COUNTED]))
-            if report is not None:
-                report(min(start + COUNTED, len(images)), len(images))
-        return np.concatenate(parts)
+        return _in_parts(self.engine.logits, images, report)
+
+    def features(self, images: np.ndarray, report: Count | None = None) -> np.ndarray:
+        """The vectors (N, D) float32 that the model's head reads, of images as for `logits`."""
+        return _in_parts(lambda part: self._probabilities_and_features(part)[1], images, report)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (N, K) float64 of images uint8 (N, H, W, C) that have the model's size."""
@@ -148,6 +169,16 @@ class Classifier:
 
     def __repr__(self) -> str:
         return f"Classifier({self.card.model_name}, {len(self.classes)} classes)"
+
+
+def _in_parts(compute: Callable[[np.ndarray], np.ndarray], images: np.ndarray, report: Count | None) -> np.ndarray:
+    """What `compute` makes of the images, a part at a time, each of which `report` hears of."""
+    parts: list[np.ndarray] = []
+    for start in range(0, len(images), COUNTED):
+        parts.append(compute(images[start : start + COUNTED]))
+        if report is not None:
+            report(min(start + COUNTED, len(images)), len(images))
+    return np.concatenate(parts)
 
 
 def _chunks(images: Iterable[ImageLike]) -> Iterator[list[ImageLike]]:

@@ -1,8 +1,11 @@
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from vitrail.checkpoint import load_model
 from vitrail.engines import pytorch
 from vitrail.engines.pytorch import TorchEngine, forward_batches, resolve_device
 from vitrail.errors import ConfigError
@@ -146,3 +149,65 @@ def test_a_model_without_features_gives_its_logits_for_them():
 
     logits, features = TorchEngine(Corner(), CPU).logits_and_features(images(3))
     np.testing.assert_array_equal(logits, features)
+
+
+@pytest.mark.parametrize("pooling", ["token", "avg", "token_avg"])
+def test_features_with_merged_tokens_are_those_of_the_logits_with_merged_tokens(pooling):
+    torch.manual_seed(0)
+    settings = {"embed_dim": 16, "num_heads": 2, "depth": 2, "stem": "linear", "patch_size": 2, "class_token": True}
+    model = create_model("vit_micro_conv4_8", global_pool=pooling, pos_embed_std=1.0, **settings)
+    engine = TorchEngine(model, CPU)
+    plain = engine.logits(images(3))
+    model.merge_tokens(3)
+    logits, features = engine.logits_and_features(images(3))
+    np.testing.assert_array_equal(logits, engine.logits(images(3)))
+    np.testing.assert_allclose(model.head(torch.from_numpy(features)).detach().numpy(), logits, rtol=1e-5, atol=1e-6)
+    assert np.abs(logits - plain).max() > 1e-5
+
+
+# Images of many sizes
+
+SIZES = [(8, 8), (12, 4), (4, 16), (8, 8), (20, 20), (4, 4), (12, 8)]
+
+
+def images_of_many_sizes(channels: int = 1) -> list[np.ndarray]:
+    numbers = np.random.default_rng(0)
+    return [numbers.integers(0, 256, (*size, channels), dtype=np.uint8) for size in SIZES]
+
+
+@pytest.mark.parametrize("values", [1, 300, 2**22])
+@pytest.mark.parametrize("stem", ["linear", "conv"])
+@pytest.mark.parametrize("pooling", ["token", "avg", "map"])
+def test_each_of_many_sizes_has_the_logits_it_has_alone(monkeypatch, pooling, stem, values):
+    torch.manual_seed(0)
+    settings = {"embed_dim": 16, "num_heads": 2, "depth": 2, "stem": stem, "class_token": True, "pos_embed_std": 1.0}
+    engine = TorchEngine(create_model("vit_micro_conv4_8", global_pool=pooling, **settings), CPU)
+    given = images_of_many_sizes()
+    alone = np.concatenate([engine.logits(image[None]) for image in given])
+    sizes = []
+    engine.model.register_forward_pre_hook(lambda model, inputs: sizes.append(tuple(inputs[0].shape)))
+    monkeypatch.setattr(pytorch, "MEMORY_VALUES", values)
+    np.testing.assert_allclose(engine.native_logits(given), alone, rtol=1e-4, atol=1e-5)
+    assert all(np.prod(size) <= max(values, 400) for size in sizes)
+    assert len(sizes) == {1: 7, 2**22: 1}.get(values, len(sizes))
+
+
+def test_many_sizes_are_refused_by_what_cannot_take_them(model):
+    with pytest.raises(ConfigError, match=r"^This model takes images of one size in a batch; resize them"):
+        TorchEngine(nn.Flatten(), CPU).native_logits(images_of_many_sizes())
+    with pytest.raises(ConfigError, match=r"^There are no images to pad"):
+        TorchEngine(model, CPU).native_logits([])
+    torch.manual_seed(0)
+    merging = create_model("vit_micro_conv4_8", embed_dim=16, depth=1)
+    merging.merge_tokens(2)
+    with pytest.raises(ConfigError, match=r"^Merged tokens and masked or padded images do not go together"):
+        TorchEngine(merging, CPU).native_logits(images_of_many_sizes())
+
+
+def test_the_digest_is_that_of_the_weights_file(digits_run):
+    model, _ = load_model(digits_run)
+    written = hashlib.sha256((digits_run / "model.safetensors").read_bytes()).hexdigest()
+    assert TorchEngine(model, CPU).digest() == written
+    with torch.no_grad():
+        model.head.bias += 1
+    assert TorchEngine(model, CPU).digest() != written

@@ -305,18 +305,22 @@ class VisionTransformer(nn.Module):
         return (self.head(of_class) + self.head_dist(of_teacher)) / 2
 
     def forward(self, images: Tensor, mask: Tensor | None = None, sizes: Tensor | None = None) -> Tensor:
+        return self.classify(self.forward_pooled(images, mask, sizes))
+
+    def forward_pooled(self, images: Tensor, mask: Tensor | None = None, sizes: Tensor | None = None) -> Tensor:
+        """The vector that the head reads, as `pool` gives it: (B, C, rows, columns) -> (B, D)."""
         embedded = self.embed(images, mask, sizes)
         if self.merged_tokens and not self.training:
-            return self._forward_merging(embedded)
+            return self._pool_merged(embedded)
         # A head that reads prefix tokens alone leaves nothing to do for the patches in the last block.
         num_queries = 1 + self.config.distilled if self.config.global_pool == "token" else None
-        return self.classify(self.pool(self._encode(embedded, num_queries), embedded.patch_mask))
+        return self.pool(self._encode(embedded, num_queries), embedded.patch_mask)
 
-    def _forward_merging(self, embedded: Embedded) -> Tensor:
+    def _pool_merged(self, embedded: Embedded) -> Tensor:
         if embedded.patch_mask is not None:
             raise ConfigError("Merged tokens and masked or padded images do not go together; leave one of them out")
         tokens, weights = encode_merging(self.blocks, embedded.tokens, self.merged_tokens, self.num_prefix_tokens)
-        return self.classify(self.pool(self.norm(tokens), weights[:, self.num_prefix_tokens :, 0]))
+        return self.pool(self.norm(tokens), weights[:, self.num_prefix_tokens :, 0])
 
     def merge_tokens(self, number: int) -> None:
         """Merge so many patches in each block at inference, 0 for none; weights stay, logits change a little.

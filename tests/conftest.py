@@ -14,6 +14,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+from loopback_hub import LoopbackHub
 from PIL import Image
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -176,3 +177,37 @@ def files_of_at_most() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limit
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[LoopbackHub]:
+    """A hub on this machine, with an empty cache, for this process and for those it starts."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    cache = tmp_path / "hub-cache"
+    with LoopbackHub().serving() as served:
+        settings = {
+            "HF_ENDPOINT": served.url,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(cache),
+            "HF_HUB_DISABLE_XET": "1",  # large files over plain HTTP
+            "HF_HUB_DISABLE_SYMLINKS_WARNING": "1",
+            "NO_PROXY": "127.0.0.1",
+            "TORCH_HOME": str(cache / "torch"),
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        # They were read when the hub's library was imported.
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        huggingface_hub.close_session()
+        yield served
+        huggingface_hub.close_session()

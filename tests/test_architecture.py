@@ -21,11 +21,12 @@ SOURCE = ROOT / "src" / "vitrail"
 # A file imports only from layers above its own line here; names of one line do not import each other.
 LAYERS = (
     ("errors",),
+    ("hub",),
     ("models", "data", "figures"),
     ("config",),
-    ("recipes", "checkpoint", "evaluation"),
+    ("recipes", "checkpoint", "weight_files", "evaluation"),
     ("predictions", "runs", "environment"),
-    ("engines", "sorting", "suggestions"),
+    ("engines", "pretrained", "sorting", "suggestions"),
     ("training", "interpretation"),
     ("classifier",),
     ("labelling",),

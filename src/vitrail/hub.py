@@ -1,0 +1,221 @@
+"""Files on the Hugging Face hub, and at plain addresses: fetched into the usual caches, and pushed.
+
+HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE count as in every program that uses huggingface_hub; TORCH_HOME as in
+every one that uses torch.hub. Whatever goes wrong is one sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import re
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+from vitrail.errors import CheckpointError, ConfigError, VitrailError
+
+HASH_CHUNK = 2**24
+
+
+def fetch_file(repository: str, file: str, *, offline: bool = False) -> Path:
+    """The path of a repository's file, which is downloaded unless the newest version lies in the cache.
+
+    With `offline`, or without a network, a version that lies there will do.
+    Raises ConfigError if there is no such repository, CheckpointError if the file cannot be had.
+    """
+    path = find_file(repository, file, offline=offline)
+    if path is None:
+        if _is_offline(offline):
+            raise CheckpointError(f"{file} of {repository} is not in the cache and {_by_hand(repository, file)}")
+        raise CheckpointError(f"{repository} on {_endpoint()} has no file {file}; give another repository")
+    return path
+
+
+def find_file(repository: str, file: str, *, offline: bool = False) -> Path | None:
+    """As `fetch_file`, but None where the repository, or offline the cache, has no such file."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    _check_name(repository)
+    with _sentences(repository, file):
+        if _is_offline(offline):
+            try:
+                return Path(hf_hub_download(repository, file, local_files_only=True))
+            except LocalEntryNotFoundError:
+                return None
+        try:
+            get_hf_file_metadata(hf_hub_url(repository, file))  # fails at once where hf_hub_download tries for a minute
+        except EntryNotFoundError:
+            return None
+        except Exception as error:
+            with contextlib.suppress(LocalEntryNotFoundError):
+                if _is_network(error):
+                    return Path(hf_hub_download(repository, file, local_files_only=True))
+            raise
+        path = Path(hf_hub_download(repository, file))
+    _check_hash(path, repository, file)
+    return path
+
+
+def push_folder(folder: Path, repository: str, *, private: bool, message: str) -> str:
+    """Upload the files of a folder to a model repository, made if it is not there; gives its address.
+
+    Raises ConfigError for an impossible name, or a public repository where `private` is asked for, and CheckpointError
+    if the hub refuses or is not reached.
+    """
+    from huggingface_hub import HfApi
+
+    _check_name(repository)
+    api = HfApi()
+    with _sentences(repository, None):
+        api.create_repo(repository, private=private, exist_ok=True)
+        if private and not api.model_info(repository).private:
+            raise ConfigError(
+                f"{repository} is there already, and is public; push to a new name, or make it private there"
+            )
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
+    return f"{_endpoint()}/{repository}"
+
+
+def fetch_url(url: str, *, offline: bool = False) -> Path:
+    """The path of a file at an address that ends in -<hash>.<suffix>, as torch.hub's do, in torch.hub's cache.
+
+    Raises CheckpointError if it cannot be had, or is not what its hash says.
+    """
+    from torch.hub import download_url_to_file, get_dir
+
+    name = url.rpartition("/")[2]
+    path = Path(get_dir(), "checkpoints", name)
+    if path.is_file():
+        return path
+    if _is_offline(offline):
+        raise CheckpointError(f"{name} is not in {path.parent} and {_by_hand_at(url, path)}")
+    found = re.search(r"-([0-9a-f]{8,64})\.", name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(url, str(path), None if found is None else found.group(1), progress=False)
+    except OSError as error:
+        if error.errno in _DISK:
+            raise CheckpointError(
+                f"{path} could not be written: {error.strerror}; make room, or set TORCH_HOME"
+            ) from error
+        raise CheckpointError(f"{url} could not be read ({_first_line(error)}): {_by_hand_at(url, path)}") from error
+    except RuntimeError as error:
+        raise CheckpointError(f"{url} is not the file that its name's hash stands for; try again later") from error
+    return path
+
+
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS})
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def _is_offline(offline: bool) -> bool:
+    from huggingface_hub import constants
+
+    return offline or constants.HF_HUB_OFFLINE
+
+
+def _check_name(repository: str) -> None:
+    """Raise ConfigError unless it is the name of a repository, owner/name."""
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository, re.ASCII) or ".." in repository or "--" in repository:
+        raise ConfigError(f"{repository!r} is no name of a repository on the hub; write it as owner/name")
+
+
+def _is_network(error: BaseException) -> bool:
+    """Whether the hub was not reached, or had no time; huggingface_hub's own errors are answers of the hub."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code >= 500
+    # The HTTP library differs between versions of huggingface_hub; its errors are the base of the hub's.
+    return isinstance(error, (HfHubHTTPError.__bases__[0], OfflineModeIsEnabled, ConnectionError, TimeoutError))
+
+
+@contextlib.contextmanager
+def _sentences(repository: str, file: str | None) -> Generator[None]:
+    """One sentence for whatever huggingface_hub raises, while fetching `file` or, without one, pushing.
+
+    Its progress bars are for terminals: elsewhere none is drawn.
+    """
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    hidden = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if hidden:
+        disable_progress_bars()
+    try:
+        yield
+    except VitrailError:
+        raise
+    except Exception as error:
+        raise _translated(error, repository, file) from error
+    finally:
+        if hidden:
+            enable_progress_bars()
+
+
+def _translated(error: Exception, repository: str, file: str | None) -> VitrailError:
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    login = "log in with `hf auth login`, or set HF_TOKEN"
+    if isinstance(error, GatedRepoError):
+        return CheckpointError(
+            f"{repository} is given to those only who accept its terms; accept them at {_endpoint()}/{repository}, "
+            f"and {login}"
+        )
+    if status in (401, 403) and file is None:
+        return CheckpointError(
+            f"{_endpoint()} does not let you push to {repository}; {login} to a token that may write"
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return ConfigError(f"{_endpoint()} has no model {repository}, or it is private; check the name, or {login}")
+    if status in (401, 403):
+        return CheckpointError(f"{_endpoint()} does not let you read {repository}; {login} to a token that may")
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return CheckpointError(
+            f"{file or repository} could not be written to the hub's cache: {error.strerror}; make room, or set "
+            "HF_HOME to a folder on another disk"
+        )
+    if file is None:
+        return CheckpointError(f"{repository} could not be pushed to {_endpoint()}: {_first_line(error)}")
+    if _is_network(error):
+        return CheckpointError(f"{_endpoint()} was not reached ({_first_line(error)}): {_by_hand(repository, file)}")
+    return CheckpointError(f"{file} of {repository} could not be fetched: {_first_line(error)}")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _by_hand(repository: str, file: str) -> str:
+    """How to do without the network."""
+    return (
+        f"this is offline; where there is a network, download {_endpoint()}/{repository}/resolve/main/{file} and the "
+        "files beside it into a folder, and give that folder in place of the name"
+    )
+
+
+def _by_hand_at(url: str, path: Path) -> str:
+    return f"this is offline; where there is a network, download {url}, and put it into {path.parent}"
+
+
+def _check_hash(path: Path, repository: str, file: str) -> None:
+    """Raise CheckpointError if a large file is not what its name in the cache, the hub's hash, stands for."""
+    stored = path.resolve()
+    if not re.fullmatch("[0-9a-f]{64}", stored.name):
+        return
+    digest = hashlib.sha256()
+    with stored.open("rb") as content:
+        for chunk in iter(lambda: content.read(HASH_CHUNK), b""):
+            digest.update(chunk)
+    if digest.hexdigest() != stored.name:
+        stored.unlink()
+        raise CheckpointError(f"{file} of {repository} was damaged on its way here, and is deleted; try again")

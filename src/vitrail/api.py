@@ -18,6 +18,7 @@ from vitrail.classifier import Classifier, Count
 from vitrail.config import RunConfig, config_to_json, parse_duration
 from vitrail.data.audit import Audit
 from vitrail.data.splits import read_splits
+from vitrail.engines.adaptation import SizeLike, adapted, changes
 from vitrail.engines.pytorch import TorchEngine, resolve_device
 from vitrail.errors import ConfigError, suggest
 from vitrail.labelling import Predictions, Wishes, label_images, list_inputs
@@ -97,12 +98,18 @@ def create_model(name: str, **settings: Any) -> nn.Module:
     return models.create_model(name, **settings)
 
 
-def load(run: str | Path, device: str = "auto") -> Classifier:
+def load(
+    run: str | Path, device: str = "auto", *, image_size: SizeLike | None = None, merge_tokens: int = 0
+) -> Classifier:
     """The classifier of a run ("last" is the newest finished one), on `device`.
 
-    Raises ConfigError if there is no such run, CheckpointError if its model is missing or damaged.
+    With `image_size`, such as 96 or (96, 128) rows and columns, it looks at larger, smaller or non-square images than
+    in training; with `merge_tokens` it merges so many patches in each block, which is faster and a little less exact.
+    Raises ConfigError if there is no such run, or for what does not fit its model, CheckpointError if that is missing
+    or damaged.
     """
     model, card = load_model(find_run(run).path)
+    card = adapted(model, card, image_size, merge_tokens)
     return Classifier(TorchEngine(model, resolve_device(device)), card)
 
 
@@ -197,6 +204,8 @@ def evaluate(
     *,
     split: str = "test",
     corrections: str | Path | None = None,
+    image_size: SizeLike | None = None,
+    merge_tokens: int = 0,
     device: str = "auto",
     started: float | None = None,
     report: Count | None = None,
@@ -205,7 +214,8 @@ def evaluate(
 
     Without `data` the run's own data and splits are used, with its corrections or other `corrections`. Other data must
     have classes of the model; its published split of that name is taken, or all of it where none is published, without
-    images that the run was trained on or chosen by.
+    images that the run was trained on or chosen by. `image_size` and `merge_tokens` are as for `load`; the result says
+    them where they differ from training.
     Raises ConfigError for an unknown run or split, or classes that differ, DataError for data that changed.
     """
     started = perf_counter() if started is None else started
@@ -215,8 +225,9 @@ def evaluate(
             f"{directory.path} has not finished, and its test images are read once, at the end; "
             "finish it with --resume, or evaluate --split validation"
         )
-    classifier = load(directory.path, device)
-    dataset, images = evaluation_images(directory, _sources(data), split, _path(corrections))
+    classifier = load(directory.path, device, image_size=image_size, merge_tokens=merge_tokens)
+    preprocess = classifier.card.preprocess
+    dataset, images = evaluation_images(directory, _sources(data), split, _path(corrections), preprocess)
     logits = classifier.logits(images.pixels, report)
     known = directory.result() or {}
     config = directory.config()
@@ -230,6 +241,7 @@ def evaluate(
         "train_seconds": known.get("train_seconds"),
         "total_seconds": round(perf_counter() - started, 3),
         "stopped": known.get("stopped"),
+        **changes(classifier.card, merge_tokens),
         split: metrics_of(classifier.card, config, logits, images.labels),
     }
 
@@ -265,6 +277,8 @@ def predict(
     sort: str | Path | None = None,
     link: bool = False,
     suggest: int | None = None,
+    image_size: SizeLike | None = None,
+    merge_tokens: int = 0,
     device: str = "auto",
     report: Count | None = None,
 ) -> Predictions:
@@ -274,7 +288,8 @@ def predict(
     they are also written there. With `sort`, a folder, each image is copied (with `link`: linked) into its class's
     folder there, or into not_sure/; images below that folder are no input. With `suggest`, a number, the result's
     `suggestions` are so many images most worth labelling, best first, and `output` gets these; images that the run
-    has seen are none of them. `report` is called with the numbers of images done and in all.
+    has seen are none of them. `image_size` and `merge_tokens` are as for `load`; `report` is called with the numbers of
+    images done and in all.
     Raises ConfigError for an unknown run, paths without images, or an unfit `output`, `sort` or `suggest`, and
     CheckpointError when the disk refuses; what is sorted by then stays.
     """
@@ -285,7 +300,8 @@ def predict(
     known = None
     if suggest is not None and directory.splits_path.is_file():
         known = read_splits(directory.splits_path).hashes()
-    predictions = label_images(load(directory.path, device), paths, wishes, known=known, report=report)
+    classifier = load(directory.path, device, image_size=image_size, merge_tokens=merge_tokens)
+    predictions = label_images(classifier, paths, wishes, known=known, report=report)
     predictions.notes = (*notes, *predictions.notes)
     return predictions
 

@@ -291,14 +291,18 @@ def preprocess_of(config: RunConfig) -> Preprocess:
 
 
 def evaluation_images(
-    directory: RunDirectory, data: tuple[str, ...], split: str, corrections: Path | None
+    directory: RunDirectory,
+    data: tuple[str, ...],
+    split: str,
+    corrections: Path | None,
+    preprocess: Preprocess | None = None,
 ) -> tuple[Dataset, ImageSet]:
     """The images to evaluate a run on, labels in its classes; its own splits whenever the data is what it had.
 
-    Raises as `vitrail.evaluate` does.
+    They come as the run was trained on them, or as `preprocess` says. Raises as `vitrail.evaluate` does.
     """
     splits, config = read_splits(directory.splits_path), directory.config()
-    preprocess = preprocess_of(config)
+    preprocess = preprocess or preprocess_of(config)
     lines = None if corrections is None else read_corrections(corrections)
     try:
         dataset = open_dataset(*data) if data else _open_original(directory)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from vitrail.cli.options import Corrections, Device, Json, RunArgument
-
-MOST_CLASSES = 25  # a wider confusion matrix does not fit a terminal; the figure and --json have it
+from vitrail.cli.options import Corrections, Device, ImageSize, Json, MergeTokens, RunArgument
 
 
 def command(
@@ -22,6 +20,8 @@ def command(
         typer.Option(help="Fail unless a result is at least this (loss, ece: at most).", metavar="NAME=VALUE"),
     ] = None,
     corrections: Corrections = None,
+    image_size: ImageSize = None,
+    merge_tokens: MergeTokens = 0,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -33,6 +33,7 @@ def command(
     from vitrail.cli import command_started
     from vitrail.cli.counting import shown_count
     from vitrail.cli.output import print_accuracy, print_json, print_line, say
+    from vitrail.cli.results import print_classes
     from vitrail.config import parse_requirements
 
     requirements = parse_requirements(require or [])
@@ -42,6 +43,8 @@ def command(
             data,
             split=split,
             corrections=corrections,
+            image_size=image_size,
+            merge_tokens=merge_tokens,
             device=device,
             report=report,
             started=command_started(),
@@ -53,28 +56,8 @@ def command(
     else:
         print_accuracy(split, metrics)
         print_line(f"balanced accuracy {metrics['balanced_accuracy']:.4f}  loss {metrics['loss']:.4f}")
-        _print_classes(metrics)
+        print_classes(metrics)
     for sentence in missed:
         say(f"error: {sentence}")
     if missed:
         raise typer.Exit(1)
-
-
-def _print_classes(metrics: dict[str, Any]) -> None:
-    from vitrail.cli.output import print_line, print_table
-
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}"
-
-    print_line()
-    print_table(
-        ("class", "images", "precision", "recall", "f1"),
-        [
-            (row["class"], row["images"], share(row["precision"]), share(row["recall"]), share(row["f1"]))
-            for row in metrics["per_class"]
-        ],
-    )
-    if len(metrics["per_class"]) <= MOST_CLASSES:
-        names = [row["class"] for row in metrics["per_class"]]
-        print_line("\nconfusion matrix, rows true, columns predicted")
-        print_table(("", *names), [(name, *row) for name, row in zip(names, metrics["confusion"], strict=True)])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vitrail.cli.options import Device, Json, RunArgument
+from vitrail.cli.options import Device, ImageSize, Json, MergeTokens, RunArgument
 
 
 def command(
@@ -27,6 +27,8 @@ def command(
     suggest: Annotated[
         int | None, typer.Option(help="List the images most worth labelling, best first.", metavar="NUMBER")
     ] = None,
+    image_size: ImageSize = None,
+    merge_tokens: MergeTokens = 0,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -41,7 +43,16 @@ def command(
 
     with shown_count() as report:
         predictions = api.predict(
-            run, images, output=output, sort=sort, link=link, suggest=suggest, device=device, report=report
+            run,
+            images,
+            output=output,
+            sort=sort,
+            link=link,
+            suggest=suggest,
+            image_size=image_size,
+            merge_tokens=merge_tokens,
+            device=device,
+            report=report,
         )
     unreadable = [prediction for prediction in predictions if prediction.error is not None]
     if json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -51,6 +52,13 @@ def adapted(model: nn.Module, card: ModelCard, image_size: SizeLike | None, merg
         return card
     _check_size(card, size)
     return card.model_copy(update={"preprocess": card.preprocess.model_copy(update={"image_size": size})})
+
+
+def changes(card: ModelCard, merge_tokens: int) -> dict[str, Any]:
+    """What a result says of how the model was used otherwise than it was trained; nothing where it was not."""
+    size = card.preprocess.image_size
+    said = {} if size == card.model.image_size else {"image_size": list(size)}
+    return said | ({"merge_tokens": merge_tokens} if merge_tokens else {})
 
 
 def _check_size(card: ModelCard, size: Size) -> None:

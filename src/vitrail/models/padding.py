@@ -59,7 +59,7 @@ def check_sizes(sizes: Tensor, images: Tensor) -> None:
         )
 
 
-def check_patch_mask(mask: Tensor, batch: int, grid: tuple[int, int], has_prefix: bool) -> None:
+def check_patch_mask(mask: Tensor, batch: int, grid: tuple[int, int], reads_prefix: bool) -> None:
     """Raise ConfigError unless `mask` is bool (B, rows, columns) and leaves each image something to look at."""
     expected = (batch, *grid)
     if mask.dtype != torch.bool or tuple(mask.shape) != expected:
@@ -67,8 +67,8 @@ def check_patch_mask(mask: Tensor, batch: int, grid: tuple[int, int], has_prefix
             f"The patch mask is {tuple(mask.shape)} {str(mask.dtype).removeprefix('torch.')}; it must be bool of "
             f"shape {expected}, batch, rows and columns of patches, true where a patch takes part"
         )
-    if not has_prefix and not bool(mask.flatten(1).any(dim=1).all()):
+    if not reads_prefix and not bool(mask.flatten(1).any(dim=1).all()):
         raise ConfigError(
-            "The patch mask leaves out every patch of an image, and the model has no class token to answer by; "
+            "The patch mask leaves out every patch of an image, and the head reads nothing else; "
             "keep one patch at least"
         )

@@ -172,15 +172,14 @@ class VisionTransformer(nn.Module):
         patches = self.patch_embed(self._normalized(images, sizes), sizes)  # (B, P, D)
         grid = self.patch_embed.grid(images.shape[2], images.shape[3])
         grids = None if sizes is None else self._grids(sizes)
-        patch_mask = None if mask is None else self._checked(mask, len(images), grid).to(images.device).flatten(1)
-        if grids is not None:
-            real = inside(grids, grid).flatten(1)
-            patch_mask = real if patch_mask is None else patch_mask & real
+        patch_mask = self._patch_mask(mask, images, grid, grids)
         patches, prefix = self._add_positions(patches, grid, grids)
         rotation = self._rotation(grid, grids, images.device)
         if self.training and self.config.patch_drop_rate:
             if patch_mask is not None:
-                raise ConfigError("patch_drop_rate and masked or padded images do not go together in training")
+                raise ConfigError(
+                    "patch_drop_rate and masked or padded images do not go together in training; leave one of them out"
+                )
             patches, rotation = self._drop_patches(patches, rotation)
         tokens = torch.cat([*(token.expand(len(images), -1, -1) for token in prefix), patches], dim=1)
         return Embedded(self.pos_drop(tokens), patch_mask, rotation, grid)
@@ -197,13 +196,25 @@ class VisionTransformer(nn.Module):
         patch_size = sizes.new_tensor(self.config.patch_size)
         if self.config.stem == "linear" and bool((sizes % patch_size).any()):
             raise ConfigError(
-                f"sizes of images are not all multiples of patch_size={self.config.patch_size[0]}; resize them"
+                f"sizes of images are not all multiples of patch_size={'x'.join(map(str, self.config.patch_size))}; "
+                "resize them"
             )
         return -(-sizes // patch_size)
 
-    def _checked(self, mask: Tensor, batch: int, grid: tuple[int, int]) -> Tensor:
-        check_patch_mask(mask, batch, grid, self.config.global_pool in ("token", "token_avg"))
-        return mask
+    def _patch_mask(
+        self, mask: Tensor | None, images: Tensor, grid: tuple[int, int], grids: Tensor | None
+    ) -> Tensor | None:
+        """Which patches take part, bool (B, P): those of the mask that are no padding; none: all of them."""
+        real = None if grids is None else inside(grids, grid)
+        if mask is None:
+            return None if real is None else real.flatten(1)
+        reads_prefix = self.config.global_pool in ("token", "token_avg")
+        check_patch_mask(mask, len(images), grid, reads_prefix)
+        mask = mask.to(images.device)
+        if real is not None:
+            mask = mask & real
+            check_patch_mask(mask, len(images), grid, reads_prefix)  # what it keeps may all be padding
+        return mask.flatten(1)
 
     def _add_positions(
         self, patches: Tensor, grid: tuple[int, int], grids: Tensor | None
@@ -330,8 +341,12 @@ class VisionTransformer(nn.Module):
         if number < 0:
             raise ConfigError(f"merge_tokens={number} is not possible; use 0 or more")
         if number and (self.config.pos_embed == "rope" or self.config.global_pool == "map"):
-            reason = "pos_embed='rope'" if self.config.pos_embed == "rope" else "global_pool='map'"
-            raise ConfigError(f"Tokens of a model with {reason} cannot be merged: a merged one has no one place")
+            reason = (
+                "pos_embed='rope' cannot be merged: a merged one has no one place"
+                if self.config.pos_embed == "rope"
+                else "global_pool='map' cannot be merged: its pooling counts each token once"
+            )
+            raise ConfigError(f"Tokens of a model with {reason}")
         self.merged_tokens = number
 
     def features(self, images: Tensor, mask: Tensor | None = None, sizes: Tensor | None = None) -> Features:

@@ -16,17 +16,21 @@ from torch import Tensor, nn
 from vitrail.errors import CheckpointError, from_validation, some
 from vitrail.models import build_model
 from vitrail.models.families import AnyModelConfig
-from vitrail.models.layouts import timm
+from vitrail.models.layouts import google, huggingface, timm, torchvision
 from vitrail.models.layouts.shapes import complete, settings_from_shapes
 from vitrail.models.vit_config import ViTConfig
 
 # What `recognise` answers -> the file that maps its names.
 LAYOUTS: dict[str, ModuleType] = {
     "timm": timm,
+    "huggingface": huggingface,
+    "torchvision": torchvision,
+    "google": google,
 }
 
 # Settings that shapes do not tell, which a model that the user names may.
-_UNTOLD = ("num_heads", "head_dim", "act_layer", "norm_eps", "rope_temperature", "mean", "std", "image_size")
+_UNTOLD = ("num_heads", "act_layer", "norm_eps", "rope_temperature", "mean", "std", "image_size")
+HEADS = ("head.", "head_dist.")
 
 
 class Imported(NamedTuple):
@@ -65,18 +69,34 @@ def import_weights(
     Raises CheckpointError for weights that are of no Vision Transformer, incomplete, or not as described.
     """
     module = LAYOUTS[recognise(weights)]
-    ours: dict[str, Tensor] = module.import_names(weights)
-    settings = settings_from_shapes(ours)
+    try:
+        ours: dict[str, Tensor] = module.import_names(weights)
+        settings = settings_from_shapes(ours)
+        told: dict[str, Any] = module.describe(weights, described)
+    except (
+        RuntimeError,
+        IndexError,
+        ValueError,
+        TypeError,
+        KeyError,
+    ) as error:  # shapes that cannot be turned or joined
+        raise CheckpointError(f"The weights, or their description, are damaged: {error}") from error
+    outputs, named = settings.get("num_classes"), told.get("num_classes")
+    if None not in (outputs, named) and outputs != named:
+        raise CheckpointError(
+            f"The head of the weights has {outputs} outputs, not the {named} classes of their description"
+        )
     if config is not None:
-        settings |= {name: getattr(config, name) for name in _UNTOLD if getattr(config, name) is not None}
-    if described is not None:
-        settings |= module.describe(described)
+        asked = {name: getattr(config, name) for name in _UNTOLD}
+        settings |= {name: value for name, value in asked.items() if value is not None}
+        if settings["pos_embed"] == "none":
+            settings["pos_embed"] = config.pos_embed if config.pos_embed != "learn" else "none"
+    settings |= told
     try:
         own = ViTConfig.model_validate(complete(settings, ours))
     except ValidationError as error:
         raise CheckpointError(f"The weights are of no model that can be built: {from_validation(error)}") from None
-    allowed = () if "head.weight" in ours else ("head.", "head_dist.")
-    _check_fit(_shapes(build_on_meta(own)), ours, allowed)
+    _check_fit(_shapes(build_on_meta(own)), ours, () if "head.weight" in ours else HEADS)
     return Imported(own, ours)
 
 

@@ -1,18 +1,34 @@
-"""timm's names, which are ours but for a few; what timm's config.json says of a model."""
+"""timm's names, which are ours but for a few, and what its config.json says of a model."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vitrail.errors import CheckpointError
+from vitrail.errors import CheckpointError, ConfigError
+from vitrail.models.layouts.packing import fill_biases, fold_class_position, pack
+from vitrail.models.positions import sincos2d_pos_embed
+from vitrail.models.vit_config import ViTConfig
 
-# An activation of torch or timm, by the name of its class -> ours.
-_ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "GELUTanhFast": "gelu_tanh", "ReLU": "relu", "SiLU": "silu"}
+# An activation, by the name of timm's or torch's class -> ours.
+_ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "ReLU": "relu", "SiLU": "silu", "Swish": "silu"}
+_POOLS = ("token", "avg", "map")
+
+# Patterns of its names -> ours, in this order, also of Meta's own files of DINOv2 and DINOv3, which timm reads too.
+_NAMES = (
+    (r"\.gamma_([12])$", r".ls\1.gamma"),  # Eva, which DINOv3 is in timm
+    (r"^(register_tokens|storage_tokens)$", "reg_token"),
+    (r"\.mlp\.w12\.", ".mlp.fc1."),
+    (r"\.mlp\.w1\.", ".mlp.fc1_g."),
+    (r"\.mlp\.w2\.", ".mlp.fc1_x."),
+    (r"\.mlp\.w3\.", ".mlp.fc2."),
+    (r"\.attn\.([qv])_bias$", r".attn.\1_proj.bias"),
+)
+_NOT_NEEDED = re.compile(r"mask_token|(.*\.)?bias_mask|rope_embed\.periods|rope\..*|local_cls_norm\..*")
 
 
 def recognises(names: Iterable[str]) -> bool:
@@ -25,41 +41,221 @@ def import_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights of timm's VisionTransformer, VisionTransformerDistilled and Eva (DINOv3) under our names."""
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():
-        name = re.sub(r"\.gamma_([12])$", r".ls\1.gamma", name)
+        if _NOT_NEEDED.fullmatch(name):
+            continue
+        for pattern, replacement in _NAMES:
+            name = re.sub(pattern, replacement, name)
+        if f"{name}_mask" in weights and name.endswith("qkv.bias"):  # DINOv3's keys have no bias: it is masked
+            tensor = tensor.unflatten(0, (3, -1)).clone()
+            tensor[1] = 0
+            tensor = tensor.flatten()
         ours[name] = tensor
-    return ours
+    if "register_tokens" in weights and "pos_embed" in ours:
+        ours = fold_class_position(ours)
+    for name in [name for name in ours if re.search(r"\.attn\.[qv]_proj\.bias$", name)]:
+        _pack_eva_bias(ours, name)
+    return pack(ours)
 
 
-def describe(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that shapes do not tell, from the config.json of a timm model on the hub.
+def _pack_eva_bias(ours: dict[str, Tensor], name: str) -> None:
+    """Eva keeps biases of query and value beside packed weights, and none of key."""
+    stem = name[: name.index("_proj.bias") - 1]
+    if f"{stem}qkv.weight" in ours and f"{stem}q_proj.bias" in ours and f"{stem}v_proj.bias" in ours:
+        query, value = ours.pop(f"{stem}q_proj.bias"), ours.pop(f"{stem}v_proj.bias")
+        ours[f"{stem}qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
 
-    timm itself builds the `architecture` with its `model_args`, without memory; what it built is read.
+
+def describe(weights: Mapping[str, Tensor], described: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings that shapes do not tell: from the config.json of timm's repositories, or as DINOv3 has them.
+
+    timm itself builds the `architecture` with its `model_args`, without memory, and what it has built is read.
     Raises CheckpointError for an architecture that timm does not know, or that is no Vision Transformer of ours.
     """
-    import timm
-    from timm.models.eva import Eva
-    from timm.models.vision_transformer import VisionTransformer
-
-    name, pretrained = str(described["architecture"]), dict(described.get("pretrained_cfg") or {})
+    if described is None:
+        is_eva = "blocks.0.gamma_1" in weights or "storage_tokens" in weights
+        return {"pos_embed": "rope", "norm_eps": 1e-5} if is_eva and "pos_embed" not in weights else {}
+    name, pretrained = str(described.get("architecture")), dict(described.get("pretrained_cfg") or {})
     arguments = {key: value for key, value in dict(described.get("model_args") or {}).items() if key != "num_classes"}
-    if not timm.is_model(name):
-        raise CheckpointError(f"timm {timm.__version__} has no model {name!r}; a newer timm may have it")
-    with torch.device("meta"):
-        model = timm.create_model(name, pretrained=False, **arguments)
-    if not isinstance(model, VisionTransformer | Eva):
-        raise CheckpointError(f"{name} is a {type(model).__name__} and no Vision Transformer; use it as timm:{name}")
-    size = tuple(model.patch_embed.img_size)
+    model = _built_by_timm(name, arguments)
+    block, size = model.blocks[0], tuple(model.patch_embed.img_size)
     if "img_size" not in arguments and "input_size" in pretrained:
         size = tuple(pretrained["input_size"][1:])
-    block = model.blocks[0]
     settings: dict[str, Any] = {
         "num_heads": block.attn.num_heads,
         "norm_eps": block.norm1.eps,
-        "global_pool": described.get("global_pool") or model.global_pool,
+        "global_pool": described.get("global_pool") or model.global_pool or "token",
         "no_embed_class": model.no_embed_class,
         "image_size": size,
     }
     settings |= {key: tuple(pretrained[key]) for key in ("mean", "std") if key in pretrained}
-    if hasattr(block.mlp, "act"):
-        settings["act_layer"] = _ACTIVATIONS[type(block.mlp.act).__name__]
+    if described.get("num_classes"):
+        settings["num_classes"] = described["num_classes"]
+    activation = type(block.mlp.act).__name__
+    rope = getattr(model, "rope", None)
+    if activation not in _ACTIVATIONS or settings["global_pool"] not in _POOLS or _unlike(model, rope):
+        raise CheckpointError(f"{name} computes what our Vision Transformer does not; use it as timm:{name}")
+    settings["act_layer"] = _ACTIVATIONS[activation]
+    if rope is not None:
+        settings |= {"pos_embed": "rope", "rope_temperature": rope.temperature}
     return settings
+
+
+def _built_by_timm(name: str, arguments: dict[str, Any]) -> Any:
+    """The architecture as timm builds it, without memory."""
+    import timm
+    from timm.models.eva import Eva
+    from timm.models.vision_transformer import VisionTransformer
+
+    if not timm.is_model(name):
+        raise CheckpointError(f"timm {timm.__version__} has no model {name!r}; a newer timm may have it")
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name, pretrained=False, **arguments)
+    except (TypeError, ValueError, AssertionError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"timm cannot build {name!r} as its description says: {error}") from error
+    if not isinstance(model, VisionTransformer | Eva):
+        raise CheckpointError(f"{name} is a {type(model).__name__} and no Vision Transformer; use it as timm:{name}")
+    return model
+
+
+def _unlike(model: Any, rope: Any) -> bool:
+    """Whether timm's model has what its weights do not show, and ours has not."""
+    block = model.blocks[0]
+    if type(block).__name__ not in ("Block", "EvaBlock") or not isinstance(block.norm1, nn.LayerNorm):
+        return True
+    if getattr(model, "pool_include_prefix", False):
+        return True
+    if rope is None:
+        return False
+    is_ours = type(rope).__name__ == "RotaryEmbeddingDinoV3" and block.attn.rotate_half
+    return not is_ours or model.pos_embed is not None
+
+
+# Weights out
+
+
+def why_not(config: ViTConfig) -> str | None:
+    """The first setting that no model of timm has, or None."""
+    if config.stem != "linear":
+        return f"stem={config.stem!r}"
+    if config.patch_norm:
+        return "patch_norm=true"
+    if config.global_pool == "token_avg":
+        return f"global_pool={config.global_pool!r}"
+    if config.head_dim is not None and config.head_dim * config.num_heads != config.embed_dim:
+        return f"head_dim={config.head_dim}"
+    if config.norm_eps > 1e-5:
+        return f"norm_eps={config.norm_eps:g}"
+    if config.mlp_layer == "swiglu" and _is_coarse(config) and config.pos_embed != "rope":
+        return f"mlp_layer='swiglu' with norm_eps={config.norm_eps:g}"
+    if config.pos_embed == "rope" and (config.mlp_layer == "mlp" and config.act_layer != "gelu"):
+        return f"pos_embed='rope' with act_layer={config.act_layer!r}"
+    if config.distilled and (config.reg_tokens or config.pos_embed not in ("learn", "sincos2d")):
+        return "distilled=true with registers or other positions than learned ones"
+    if config.distilled and (config.mlp_layer != "mlp" or _is_coarse(config)):
+        return "distilled=true with mlp_layer='swiglu' or another norm_eps"
+    return None
+
+
+def _is_coarse(config: ViTConfig) -> bool:
+    """Whether norms are those of timm's CLIP and DINOv3 models, 1e-5, and not its usual 1e-6."""
+    return config.norm_eps > 3e-6
+
+
+def to_timm(
+    config: ViTConfig, weights: Mapping[str, Tensor], classes: Sequence[str], *, crop: str = "border"
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config.json and the state dict that `timm.create_model("local-dir:...")` makes the same model of.
+
+    `crop` is timm's crop_mode: "center" cuts off what sticks out, "border" pads, "squash" stretches. Raises ConfigError
+    for a model that timm cannot express.
+    """
+    reason = why_not(config)
+    if reason is not None:
+        raise ConfigError(f"timm has no Vision Transformer with {reason}")
+    theirs = fill_biases(weights, "mlp.fc1", "mlp.fc2")
+    if config.pos_embed == "sincos2d":
+        positions = sincos2d_pos_embed(
+            (config.image_size[0] // config.patch_size[0], config.image_size[1] // config.patch_size[1]),
+            config.embed_dim,
+        )
+        prefix = positions.new_zeros(1, config.num_prefix_tokens, config.embed_dim)
+        theirs["pos_embed"] = torch.cat([prefix, positions], dim=1)
+    architecture, arguments = _architecture(config)
+    if config.pos_embed == "rope":
+        theirs = {re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", name): tensor for name, tensor in theirs.items()}
+        theirs = fill_biases(theirs, "attn.proj")
+    mean, std = config.scaling()
+    pretrained = {
+        "num_classes": config.num_classes,
+        "input_size": [config.in_chans, *config.image_size],
+        "fixed_input_size": True,
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "crop_mode": crop,
+        "mean": list(mean),
+        "std": list(std),
+        "first_conv": "patch_embed.proj",
+        "classifier": ["head", "head_dist"] if config.distilled else "head",
+    }
+    description = {
+        "architecture": architecture,
+        "num_classes": config.num_classes,
+        "num_features": config.embed_dim,
+        "global_pool": config.global_pool,
+        "label_names": list(classes),
+        "model_args": arguments,
+        "pretrained_cfg": pretrained,
+    }
+    return description, theirs
+
+
+def _architecture(config: ViTConfig) -> tuple[str, dict[str, Any]]:
+    """A registered model of timm's and its arguments; those that JSON cannot hold come with the registered name."""
+    arguments: dict[str, Any] = {
+        "img_size": list(config.image_size),
+        "patch_size": list(config.patch_size),
+        "in_chans": config.in_chans,
+        "num_classes": config.num_classes,
+        "embed_dim": config.embed_dim,
+        "depth": config.depth,
+        "num_heads": config.num_heads,
+        "mlp_ratio": config.mlp_ratio,
+        "qkv_bias": config.qkv_bias,
+        "init_values": config.init_values,
+        "class_token": config.class_token,
+        "global_pool": config.global_pool,
+        "no_embed_class": config.no_embed_class and config.pos_embed == "learn",
+        "qk_norm": config.qk_norm,
+    }
+    if config.pos_embed == "rope":
+        arguments |= {
+            "num_reg_tokens": config.reg_tokens,
+            "use_fc_norm": config.norm_after_pooling,
+            "use_post_transformer_norm": not config.norm_after_pooling,
+            "attn_type": "rope",
+            "swiglu_mlp": config.mlp_layer == "swiglu",
+            "swiglu_align_to": 0,
+            "use_abs_pos_emb": False,
+            "use_rot_pos_emb": True,
+            "rope_type": "dinov3",
+            "rope_temperature": config.rope_temperature,
+            "rope_rotate_half": True,
+            "dynamic_img_size": True,
+        }
+        return ("vit_small_patch16_dinov3" if _is_coarse(config) else "eva_large_patch14_196"), arguments
+    arguments |= {
+        "proj_bias": config.proj_bias,
+        "fc_norm": config.norm_after_pooling,
+        "reg_tokens": config.reg_tokens,
+        "pos_embed": "none" if config.pos_embed == "none" else "learn",
+    }
+    if config.mlp_layer == "swiglu":
+        arguments["mlp_ratio"] = 2 * config.mlp_ratio
+        return "vit_giant_patch14_dinov2", arguments
+    arguments["act_layer"] = config.act_layer
+    if config.distilled:
+        return "deit_tiny_distilled_patch16_224", arguments
+    if _is_coarse(config):
+        return "vit_base_patch16_clip_224", arguments | {"pre_norm": False}
+    return "vit_base_patch16_224", arguments

@@ -1,8 +1,10 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vitrail.models.attention import Attention
+from vitrail.models.positions import rotary_positions
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -45,3 +47,76 @@ def test_attention_dropout_keeps_the_expectation_and_stops_after_training() -> N
     wanted = layer(tokens)
     torch.testing.assert_close(mean, wanted[0], rtol=0.0, atol=0.05)
     torch.testing.assert_close(wanted, wanted[:1].expand_as(wanted))
+
+
+# Masks
+
+
+def masked(num_tokens: int) -> Tensor:
+    """Keys that take part (2, 1, 1, N), different ones for each image, the first always."""
+    mask = torch.rand(2, 1, 1, num_tokens, generator=torch.Generator().manual_seed(3)) < 0.5
+    mask[..., 0] = True
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["bool", "float"])
+def test_fused_attention_with_a_key_mask_equals_softmax_over_the_rest(kind: str) -> None:
+    layer = scrambled(Attention(12, 3, 4))
+    assert isinstance(layer, Attention)
+    tokens, mask = noise(2, 9, 12), masked(9)
+    weights = mask.float() if kind == "bool" else torch.rand(2, 1, 1, 9, generator=torch.Generator().manual_seed(4))
+    query, key, value = layer.split(tokens)
+    scores = (query @ key.mT * 4**-0.5).exp() * weights  # (B, H, N, N), each key counted so many times
+    expected = scores / scores.sum(dim=-1, keepdim=True) @ value
+    given = mask if kind == "bool" else weights.log()
+    torch.testing.assert_close(layer.mix(query, key, value, given), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer(tokens, given), layer.join(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_a_masked_token_changes_nothing() -> None:
+    layer = scrambled(Attention(12, 3, 4))
+    tokens, mask = noise(2, 9, 12), masked(9)
+    others = tokens + ~mask.view(2, 9, 1) * 7.0
+    kept = mask.view(2, 9)
+    torch.testing.assert_close(layer(others, mask)[kept], layer(tokens, mask)[kept], rtol=1e-4, atol=1e-5)
+    assert (layer(others) - layer(tokens))[kept].abs().max() > 1e-2
+
+
+# Fewer queries
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+@pytest.mark.parametrize("qk_norm_eps", [None, 1e-6])
+@pytest.mark.parametrize("num_queries", [1, 3, 9])
+def test_fewer_queries_give_the_first_tokens(qkv_bias: bool, qk_norm_eps: float | None, num_queries: int) -> None:
+    layer = scrambled(Attention(10, 3, 4, qkv_bias=qkv_bias, qk_norm_eps=qk_norm_eps))
+    tokens, mask = noise(2, 9, 10), masked(9)
+    for given in (None, mask):
+        expected = layer(tokens, given)[:, :num_queries]
+        torch.testing.assert_close(layer(tokens, given, num_queries=num_queries), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_fewer_queries_meet_keys_that_are_turned() -> None:
+    layer = scrambled(Attention(12, 3, 4))
+    tokens, rotation = noise(2, 2 + 6, 12), rotary_positions((2, 3), 4)
+    expected = layer(tokens, rotation=rotation)[:, :2]
+    torch.testing.assert_close(layer(tokens, None, rotation, 2), expected, rtol=1e-4, atol=1e-5)
+    assert (layer(tokens, num_queries=2) - expected).abs().max() > 1e-2
+
+
+# Norms of queries and keys
+
+
+def test_queries_and_keys_are_normalised_within_each_head() -> None:
+    layer = scrambled(Attention(12, 3, 4, qk_norm_eps=1e-3))
+    assert isinstance(layer, Attention)
+    plain = Attention(12, 3, 4)
+    plain.load_state_dict({name: weight for name, weight in layer.state_dict().items() if "norm" not in name})
+    tokens = noise(2, 9, 12)
+    query, key, value = plain.split(tokens)
+    normed = [
+        F.layer_norm(part, (4,), norm.weight, norm.bias, eps=1e-3)
+        for part, norm in ((query, layer.q_norm), (key, layer.k_norm))
+    ]
+    for ours, expected in zip(layer.split(tokens), [*normed, value], strict=True):
+        torch.testing.assert_close(ours, expected)

@@ -43,7 +43,7 @@ UNLAYERED = ("__init__.py", "__main__.py")  # the package itself hands on names 
 VERBS = frozenset(
     {"train", "evaluate", "predict", "explain", "inspect", "report", "compare", "audit", "pretrain", "tune", "export"}
     | {"serve", "push", "shard", "plan", "embed", "load", "create_model"}
-    | {"list_runs", "difference"}
+    | {"list_models", "list_runs", "difference"}
 )
 VERB_ALLOWED = frozenset({"data/audit.py"})  # the noun; vitrail.data has no verb of that name to overwrite
 

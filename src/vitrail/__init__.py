@@ -12,7 +12,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitrail.api import Run, audit, create_model, difference, evaluate, list_runs, load, predict, train
+    from vitrail.api import (
+        Run,
+        audit,
+        create_model,
+        difference,
+        evaluate,
+        list_models,
+        list_runs,
+        load,
+        predict,
+        train,
+    )
     from vitrail.classifier import Classifier
     from vitrail.config import RunConfig
     from vitrail.errors import (
@@ -43,6 +54,7 @@ _MODULES = {
     "create_model": "vitrail.api",
     "difference": "vitrail.api",
     "evaluate": "vitrail.api",
+    "list_models": "vitrail.api",
     "list_runs": "vitrail.api",
     "load": "vitrail.api",
     "predict": "vitrail.api",
@@ -65,6 +77,7 @@ __all__ = [
     "create_model",
     "difference",
     "evaluate",
+    "list_models",
     "list_runs",
     "load",
     "predict",

@@ -1,10 +1,9 @@
-"""vitrail recipes, models, datasets"""
+"""vitrail recipes, datasets"""
 
 import pytest
 
 from vitrail.config import settings_of
 from vitrail.data.named import NAMED
-from vitrail.models import MODELS
 from vitrail.recipes import RECIPES, recipe_function
 
 
@@ -57,22 +56,6 @@ def test_an_unknown_recipe(vitrail):
         "No recipe named 'digts'. Did you mean 'digits'? `vitrail recipes` lists them",
     )
     assert done.json["error"] == done.error
-
-
-def test_models(vitrail):
-    done = vitrail("models")
-    assert (done.code, done.err) == (0, "")
-    heading, *lines = done.out.splitlines()
-    assert heading.split() == ["model", "parameters", "image_size", "patch_size"]
-    assert [line.split()[0] for line in lines] == list(MODELS)
-    assert lines[0].split() == ["vit_tiny_patch16_224", "5717416", "224x224", "16"]
-    first = vitrail("models", "--json").json["models"][0]
-    assert first == {
-        "model": "vit_tiny_patch16_224",
-        "parameters": 5717416,
-        "image_size": "224x224",
-        "patch_size": 16,
-    }
 
 
 def test_datasets(vitrail):

@@ -1,4 +1,4 @@
-"""How far a command is with its images: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""How far a command is with its images, or with other things: a bar on a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ LINE_SECONDS = 5.0  # between plain lines, and before the first: short work says
 
 
 @contextmanager
-def shown_count() -> Generator[Callable[[int, int], None]]:
-    """A report function, which hears how many of how many images are done; it may begin again for another pass."""
+def shown_count(what: str = "images") -> Generator[Callable[[int, int], None]]:
+    """A report function, which hears how many of how many are done; it may begin again for another pass."""
     if may_redraw():
-        with _bar() as report:
+        with _bar(what) as report:
             yield report
     else:
-        yield _Lines()
+        yield _Lines(what)
 
 
 @contextmanager
-def _bar() -> Generator[Callable[[int, int], None]]:
+def _bar(what: str) -> Generator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
+    columns = (BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
-        task = bar.add_task("images", total=None)
+        task = bar.add_task(what, total=None)
         last = 0
 
         def report(done: int, total: int) -> None:
@@ -45,7 +45,8 @@ def _bar() -> Generator[Callable[[int, int], None]]:
 class _Lines:
     """Plain lines such as `1,200 of 9,000 images, 1 min 5 s left`."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self.what = what
         self.last = 0
         self.began = self.last_line = time.monotonic()
 
@@ -58,4 +59,4 @@ class _Lines:
             return
         self.last_line = now
         left = duration((now - self.began) / done * (total - done))
-        say(f"{done:,} of {total:,} images, {left} left")
+        say(f"{done:,} of {total:,} {self.what}, {left} left")

@@ -1,0 +1,97 @@
+import re
+
+import pytest
+from torchvision.models import get_model_weights
+
+from vitrail.errors import ConfigError
+from vitrail.models import MODELS, count_operations, model_config
+from vitrail.models.listing import (
+    _operations,  # pyright: ignore[reportPrivateUsage]
+    list_models,
+)
+
+# One of each family, deep enough to be counted from shallower ones.
+DEEP = {MODELS[name].get("kind", "vit"): name for name in MODELS if getattr(model_config(name), "depth", 0) > 4}
+DEEP |= {"map": "vit_so150m_patch16_reg4_map_256", "rope": "vit_tiny_patch16_dinov3_qkvb", "head_dim": "s3_vit_256"}
+
+
+def test_a_row_tells_sizes_cost_and_weights() -> None:
+    (row,) = list_models("vit_base_patch32_224")
+    weights = row.pop("weights")
+    assert row == {
+        "model": "vit_base_patch32_224",
+        "family": "vit",
+        "parameters": 88_224_232,
+        "image_size": "224x224",
+        "gflops": pytest.approx(4.12, abs=0.01),
+    }
+    assert {"source": "timm:vit_base_patch32_224.augreg_in1k", "licence": "apache-2.0"} in weights
+
+
+@pytest.mark.parametrize("name", DEEP.values(), ids=list(DEEP))
+def test_operations_are_those_of_the_whole_model(name: str) -> None:
+    config = model_config(name)
+    assert _operations(config) == count_operations(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_operations_of_every_model_are_those_of_the_whole(name: str) -> None:
+    test_operations_are_those_of_the_whole_model(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [("vit_base_patch16_224", "vit_b_16"), ("vit_base_patch32_224", "vit_b_32"), ("vit_large_patch16_224", "vit_l_16")],
+)
+def test_operations_are_those_of_torchvisions_table_but_for_the_last_block(name: str, theirs: str) -> None:
+    """Of the last block we compute only the class token: no query, projection and MLP of the patches."""
+    config = model_config(name)
+    dim, patches = config.embed_dim, (224 // config.patch_size[0]) ** 2
+    left_out = patches * (10 * dim**2 + 2 * (patches + 1) * dim)
+    published = {
+        weights.meta["_ops"] for weights in get_model_weights(theirs) if weights.meta["min_size"] == (224, 224)
+    }
+    assert [(count_operations(config) + left_out) / 1e9] == pytest.approx([*published], abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("s5", ["s5_wide_heads_vit", "s5_vit"]),
+        ("S5_VIT", ["s5_vit"]),
+        ("s*_vit", ["s2_shallow_vit", "s5_wide_heads_vit", "s5_vit"]),
+        ("vit_micro_conv[48]_*", ["vit_micro_conv4_8", "vit_micro_conv8_28"]),
+        ("s?_vit", ["s5_vit"]),
+    ],
+)
+def test_a_pattern_is_part_of_a_name_or_has_wildcards(pattern: str, found: list[str]) -> None:
+    assert [row["model"] for row in list_models(pattern)] == found
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[int, int]] = []
+    list_models("s5", lambda done, total: told.append((done, total)))
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_timms_models_are_listed_with_their_weights() -> None:
+    rows = {row["model"]: row for row in list_models("timm:resnet1?")}
+    assert {"timm:resnet10t", "timm:resnet18", "timm:resnet18d"} >= {*rows} >= {"timm:resnet18"}
+    row = rows["timm:resnet18"]
+    assert (row["parameters"], row["gflops"], row["image_size"]) == (None, None, "224x224")
+    assert {"source": "timm:resnet18.a1_in1k", "licence": "apache-2.0"} in row["weights"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "near"),
+    [
+        ("vit_tniy", " Did you mean 'vit_tiny_patch16_224'?"),
+        ("s5_vitt", " Did you mean 's5_vit'?"),
+        ("*nothing*like?this*", ""),
+        ("timm:resnt50", " Did you mean 'timm:resnet50'?"),
+    ],
+)
+def test_a_pattern_that_nothing_matches_is_refused(pattern: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'No model named {pattern!r}.{near} `vitrail models` lists')}"):
+        list_models(pattern)

@@ -9,16 +9,27 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from vitrail.errors import CheckpointError, from_validation, some
-from vitrail.models import build_model
+from vitrail.models.adaptation import HEADS, NEW_PARTS, adapt_weights, build_on_meta
 from vitrail.models.families import AnyModelConfig
 from vitrail.models.layouts import google, huggingface, timm, torchvision
 from vitrail.models.layouts.shapes import complete, settings_from_shapes
 from vitrail.models.vit_config import ViTConfig
+
+__all__ = [
+    "HEADS",
+    "LAYOUTS",
+    "NEW_PARTS",
+    "Imported",
+    "adapt_weights",
+    "check_weights",
+    "import_weights",
+    "load_weights",
+    "recognise",
+]
 
 # What `recognise` answers -> the file that maps its names.
 LAYOUTS: dict[str, ModuleType] = {
@@ -30,7 +41,6 @@ LAYOUTS: dict[str, ModuleType] = {
 
 # Settings that shapes do not tell, which a model that the user names may.
 _UNTOLD = ("num_heads", "act_layer", "norm_eps", "rope_temperature", "mean", "std", "image_size")
-HEADS = ("head.", "head_dist.")
 
 
 class Imported(NamedTuple):
@@ -68,19 +78,24 @@ def import_weights(
     as the number of heads, comes from `config`, the model that the user named, or is what the field's papers have.
     Raises CheckpointError for weights that are of no Vision Transformer, incomplete, or not as described.
     """
-    module = LAYOUTS[recognise(weights)]
     try:
-        ours: dict[str, Tensor] = module.import_names(weights)
-        settings = settings_from_shapes(ours)
-        told: dict[str, Any] = module.describe(weights, described)
-    except (
-        RuntimeError,
-        IndexError,
-        ValueError,
-        TypeError,
-        KeyError,
-    ) as error:  # shapes that cannot be turned or joined
+        own, ours = _told_and_renamed(weights, described, config)
+    except ValidationError as error:
+        raise CheckpointError(f"The weights are of no model that can be built: {from_validation(error)}") from None
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"The weights, or their description, are damaged: {error}") from error
+    _check_fit(_shapes(build_on_meta(own)), ours, () if "head.weight" in ours else HEADS)
+    return Imported(own, ours)
+
+
+def _told_and_renamed(
+    weights: Mapping[str, Tensor], described: Mapping[str, Any] | None, config: ViTConfig | None
+) -> tuple[ViTConfig, dict[str, Tensor]]:
+    """The config that weights and description tell, and the weights under our names."""
+    module = LAYOUTS[recognise(weights)]
+    ours: dict[str, Tensor] = module.import_names(weights)
+    settings = settings_from_shapes(ours)
+    told: dict[str, Any] = module.describe(weights, described)
     outputs, named = settings.get("num_classes"), told.get("num_classes")
     if None not in (outputs, named) and outputs != named:
         raise CheckpointError(
@@ -91,19 +106,7 @@ def import_weights(
         settings |= {name: value for name, value in asked.items() if value is not None}
         if settings["pos_embed"] == "none":
             settings["pos_embed"] = config.pos_embed if config.pos_embed != "learn" else "none"
-    settings |= told
-    try:
-        own = ViTConfig.model_validate(complete(settings, ours))
-    except ValidationError as error:
-        raise CheckpointError(f"The weights are of no model that can be built: {from_validation(error)}") from None
-    _check_fit(_shapes(build_on_meta(own)), ours, () if "head.weight" in ours else HEADS)
-    return Imported(own, ours)
-
-
-def build_on_meta(config: AnyModelConfig) -> nn.Module:
-    """The module that a config describes, without memory."""
-    with torch.device("meta"):
-        return build_model(config)
+    return ViTConfig.model_validate(complete(settings | told, ours)), ours
 
 
 def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -128,6 +131,11 @@ def _check_fit(
             )
 
 
+def check_weights(config: AnyModelConfig, weights: Mapping[str, Tensor], allowed_missing: Sequence[str] = ()) -> None:
+    """Raise CheckpointError unless `load_weights` would take them for the model that a config describes."""
+    _check_fit(_shapes(build_on_meta(config)), weights, allowed_missing)
+
+
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], allowed_missing: Sequence[str] = ()) -> None:
     """Give a model its weights; names that begin with one of `allowed_missing` may lack, and keep what they have.
 
@@ -135,17 +143,3 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], allowed_missin
     """
     _check_fit(_shapes(model), weights, allowed_missing)
     model.load_state_dict(dict(weights), strict=False)
-
-
-def adapt_weights(
-    weights: Mapping[str, Tensor], own: AnyModelConfig, wanted: AnyModelConfig, keep_head: bool
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Weights of the model `own` fitted to the model `wanted`, and a sentence for each thing that was changed.
-
-    The head is left out, for one of new classes, unless `keep_head`. Position embeddings are resized to the grid of
-    patches of `wanted`, the first layer to its channels. Give the result to `load_weights` with
-    allowed_missing=("head.",); `head_dist.` and `attn_pool.` too where they are new.
-    Raises CheckpointError naming the first setting in which the two are different models.
-    """
-    adapted = {name: tensor for name, tensor in weights.items() if keep_head or not name.startswith("head")}
-    return adapted, []

@@ -157,6 +157,13 @@ def test_a_description_that_does_not_fit_is_refused(described: dict[str, Any], m
         import_weights(weights, described)
 
 
+def test_a_description_cannot_have_files_read(tmp_path: Path) -> None:
+    weights = timm.create_model("vit_base_patch16_224", **TINY).state_dict()
+    evil = {"checkpoint_path": str(tmp_path / "evil.pth"), "pretrained": True, "pretrained_cfg": {"file": "evil.pth"}}
+    imported = import_weights(weights, {"architecture": "vit_base_patch16_224", "model_args": {**TINY, **evil}})
+    assert imported.config.num_heads == 3
+
+
 @pytest.mark.parametrize("name", ["vit_base_patch16_clip_224", "vit_base_patch16_xp_224", "vit_small_patch16_18x2_224"])
 def test_another_kind_of_block_is_refused(name: str) -> None:
     weights = timm.create_model(name, **TINY).state_dict()

@@ -112,6 +112,8 @@ def describe(weights: Mapping[str, Tensor], described: Mapping[str, Any] | None)
         activation = str(said.get("hidden_act", "gelu"))
         if activation not in ACTIVATIONS:
             raise CheckpointError(f"hidden_act {activation!r} is none of {', '.join(ACTIVATIONS)}")
+        if model_type == "dinov3_vit" and said.get("use_gated_mlp") and ACTIVATIONS[activation] != "silu":
+            raise CheckpointError(f"A gated MLP with hidden_act {activation!r} cannot be read; only 'silu' can")
         settings |= {"num_heads": said["num_attention_heads"], "act_layer": ACTIVATIONS[activation]}
         settings["image_size"] = _pair(said.get("image_size", 224))
     if model_type == "dinov3_vit":

@@ -28,6 +28,9 @@ _NAMES = (
     (r"\.mlp\.w3\.", ".mlp.fc2."),
     (r"\.attn\.([qv])_bias$", r".attn.\1_proj.bias"),
 )
+# Arguments of timm.create_model that a description has no business to give: they read files.
+_READING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+_LEFT_OUT = frozenset({*_READING, "num_classes", "scriptable", "exportable", "no_jit"})
 _NOT_NEEDED = re.compile(r"mask_token|(.*\.)?bias_mask|rope_embed\.periods|rope\..*|local_cls_norm\..*")
 
 
@@ -75,7 +78,7 @@ def describe(weights: Mapping[str, Tensor], described: Mapping[str, Any] | None)
         is_eva = "blocks.0.gamma_1" in weights or "storage_tokens" in weights
         return {"pos_embed": "rope", "norm_eps": 1e-5} if is_eva and "pos_embed" not in weights else {}
     name, pretrained = str(described.get("architecture")), dict(described.get("pretrained_cfg") or {})
-    arguments = {key: value for key, value in dict(described.get("model_args") or {}).items() if key != "num_classes"}
+    arguments = {key: value for key, value in dict(described.get("model_args") or {}).items() if key not in _LEFT_OUT}
     model = _built_by_timm(name, arguments)
     block, size = model.blocks[0], tuple(model.patch_embed.img_size)
     if "img_size" not in arguments and "input_size" in pretrained:

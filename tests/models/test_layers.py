@@ -13,9 +13,11 @@ from vitrail.models.layers import (
     AttentionPool,
     ConvStem,
     DropPath,
+    LayerScale,
     Mlp,
     Normalize,
     PatchEmbed,
+    SwiGlu,
     check_images,
 )
 
@@ -146,6 +148,31 @@ def test_conv_stem_is_convolutions_of_stride_two_each_with_a_gelu() -> None:
     assert len(stem.convs) == 3
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(12, 20), (9, 5), (1, 3)])
+def test_a_padded_image_goes_through_convolutions_as_alone(rows: int, columns: int) -> None:
+    stem, image = scrambled(ConvStem(8, 3, 6)), noise(1, 3, rows, columns)
+    assert isinstance(stem, ConvStem)
+    padded = torch.cat([F.pad(image, (0, 24 - columns, 0, 16 - rows)), noise(1, 3, 16, 24)])
+    maps = stem(padded, torch.tensor([[rows, columns], [16, 24]])).unflatten(1, (2, 3))
+    grid = stem.grid(rows, columns)
+    torch.testing.assert_close(maps[0, : grid[0], : grid[1]].flatten(0, 1), stem(image)[0])
+    torch.testing.assert_close(maps[1].flatten(0, 1), stem(padded[1:])[0])
+    outside = torch.ones(2, 3, dtype=torch.bool)
+    outside[: grid[0], : grid[1]] = False
+    assert not maps[0, outside].any()
+
+
+def test_patches_can_be_normalised_before_and_after_their_projection() -> None:
+    layer = scrambled(PatchEmbed((2, 3), 3, 6, norm_eps=1e-2))
+    assert isinstance(layer, PatchEmbed)
+    images = noise(2, 3, 4, 9)
+    patches = F.unfold(images, (2, 3), stride=(2, 3)).transpose(1, 2)  # channels before pixels, as the kernel has them
+    patches = F.layer_norm(patches, (18,), layer.pre_norm.weight, layer.pre_norm.bias, eps=1e-2)
+    tokens = patches @ layer.proj.weight.flatten(1).T + layer.proj.bias
+    expected = F.layer_norm(tokens, (6,), layer.norm.weight, layer.norm.bias, eps=1e-2)
+    torch.testing.assert_close(layer(images), expected, rtol=1e-4, atol=1e-5)
+
+
 # Attention pooling
 
 
@@ -170,6 +197,13 @@ def test_attention_pool_does_not_mind_the_order_of_tokens() -> None:
     torch.testing.assert_close(pool(tokens[:, [3, 1, 4, 0, 2]]), pool(tokens))
 
 
+def test_attention_pool_leaves_out_what_is_masked() -> None:
+    pool, tokens = scrambled(AttentionPool(8, 2, 2.0)), noise(2, 5, 8)
+    mask = torch.tensor([[1, 0, 1, 1, 0], [0, 0, 0, 1, 0]], dtype=torch.bool)
+    expected = torch.cat([pool(tokens[index : index + 1, kept]) for index, kept in enumerate(mask)])
+    torch.testing.assert_close(pool(tokens, mask[:, None, None]), expected)
+
+
 # Mlp
 
 
@@ -191,6 +225,45 @@ def test_mlp_with_relu_cuts_at_zero() -> None:
     hidden = (tokens @ mlp.fc1.weight.T + mlp.fc1.bias).clamp(min=0)
     torch.testing.assert_close(mlp(tokens), hidden @ mlp.fc2.weight.T + mlp.fc2.bias)
     assert {*ACTIVATIONS} == {"gelu", "gelu_tanh", "relu", "silu"}
+
+
+@pytest.mark.parametrize(("name", "activation"), [("gelu_tanh", nn.GELU(approximate="tanh")), ("silu", nn.SiLU())])
+def test_mlp_with_other_activations(name: str, activation: nn.Module) -> None:
+    mlp, tokens = scrambled(Mlp(4, 6, name)), noise(2, 3, 4)
+    assert isinstance(mlp, Mlp)
+    torch.testing.assert_close(mlp(tokens), mlp.fc2(activation(mlp.fc1(tokens))))
+    assert (mlp(tokens) - mlp.fc2(F.gelu(mlp.fc1(tokens)))).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_swiglu_is_a_gate_times_a_value(bias: bool) -> None:
+    mlp, tokens = scrambled(SwiGlu(4, 6, bias=bias)), noise(2, 3, 4)
+    assert isinstance(mlp, SwiGlu)
+    assert (mlp.fc1.bias is not None, mlp.fc2.bias is not None) == (bias, bias)
+    gate, value = (
+        tokens @ mlp.fc1.weight[rows].T + (mlp.fc1.bias[rows] if bias else 0.0) for rows in (slice(6), slice(6, 12))
+    )
+    hidden = gate * torch.sigmoid(gate) * value
+    torch.testing.assert_close(mlp(tokens), hidden @ mlp.fc2.weight.T + (mlp.fc2.bias if bias else 0.0))
+
+
+@pytest.mark.parametrize("kind", [Mlp, SwiGlu])
+def test_mlps_drop_inside_and_at_the_end(kind: type[Mlp | SwiGlu]) -> None:
+    mlp = scrambled(kind(4, 6, drop=0.5))
+    tokens = noise(1, 1, 4).expand(1, 6000, -1)
+    torch.manual_seed(0)
+    out = mlp(tokens)
+    assert 0.45 < (out == 0).double().mean() < 0.55
+    assert len(out[0, :, 0].unique()) > 10  # hidden values are dropped too
+    wanted = mlp.eval()(tokens)
+    torch.testing.assert_close(out.mean(dim=1), wanted.mean(dim=1), rtol=0.0, atol=0.05)
+
+
+def test_layer_scale_is_a_factor_for_each_channel() -> None:
+    layer, branch = LayerScale(4, 0.25), noise(2, 3, 4)
+    torch.testing.assert_close(layer(branch), branch / 4)
+    layer.gamma.data = torch.tensor([1.0, 0.0, -1.0, 2.0])
+    torch.testing.assert_close(layer(branch)[..., [1, 3]], torch.stack([branch[..., 1] * 0, branch[..., 3] * 2], -1))
 
 
 # DropPath

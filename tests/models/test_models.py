@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vitrail.errors import ConfigError
-from vitrail.models import build_model, count_parameters, create_model, model_config
+from vitrail.models import build_model, count_operations, count_parameters, create_model, model_config
 from vitrail.models.vit import VisionTransformer
 
 
@@ -50,7 +50,7 @@ def test_creating_is_building_the_config() -> None:
             "No model named 'vit_tniy'. Did you mean 'vit_tiny_patch16_224'? `vitrail models` lists them",
         ),
         ("ViT_Base_Patch16_224", "Did you mean 'vit_base_patch16_224'?"),
-        ("resnet", "No model named 'resnet'. `vitrail models` lists them"),
+        ("perceiver", "No model named 'perceiver'. `vitrail models` lists them"),
         ("", "No model named ''. `vitrail models` lists them"),
     ],
 )
@@ -65,3 +65,34 @@ def test_an_unknown_setting_is_refused_with_the_nearest() -> None:
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         create_model("s5_vit", embed_dims=64)
+
+
+def multiply_adds(tokens: int, queries: int, dim: int, hidden_dim: int) -> int:
+    """Of one block: keys and values, queries, scores and mixtures, projection, MLP."""
+    return 2 * tokens * dim**2 + queries * (dim**2 + 2 * tokens * dim + dim**2 + 2 * dim * hidden_dim)
+
+
+@pytest.mark.parametrize(
+    ("pool", "last"),
+    [("avg", 50), ("token", 1)],  # the class token's last block need not compute the patches' output
+)
+def test_operations_are_counted_as_by_hand(pool: str, last: int) -> None:
+    config = model_config("vit_tiny_patch16_224", image_size=112, global_pool=pool, depth=3)
+    expected = 49 * 16 * 16 * 3 * 192 + 192 * 1000
+    expected += 2 * multiply_adds(50, 50, 192, 768) + multiply_adds(50, last, 192, 768)
+    assert count_operations(config) == pytest.approx(expected, rel=1e-6)
+
+
+def test_vit_base_has_the_published_number_of_operations() -> None:
+    assert count_operations(model_config("vit_base_patch16_224", global_pool="avg")) / 1e9 == pytest.approx(17.56, 0.01)
+
+
+def test_counting_operations_draws_no_random_numbers() -> None:
+    state = torch.get_rng_state()
+    count_operations(model_config("s5_vit"))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^depth=0 is not possible; use a number greater than 0$"):
+        create_model("s5_vit", depth=0)

@@ -29,14 +29,22 @@ def scrambled(model: torch.nn.Module) -> torch.nn.Module:
     return model.eval()
 
 
-def test_the_model_that_trains_takes_the_papers_weights_and_gives_equal_logits() -> None:
-    theirs = scrambled(paper.ViT(**SIZES))
-    ours = VisionTransformer(ViTConfig.model_validate(SIZES)).eval()
+@pytest.mark.parametrize("size", [12, 20])
+@pytest.mark.parametrize("training", [False, True])
+def test_the_model_that_trains_takes_the_papers_weights_and_gives_equal_logits(size: int, training: bool) -> None:
+    theirs = scrambled(paper.ViT(**{**SIZES, "image_size": size})).train(training)
+    ours = VisionTransformer(ViTConfig.model_validate({**SIZES, "image_size": size})).train(training)
     ours.load_state_dict(theirs.state_dict())
-    batch = images(3, 2, 12, 12)
-    expected = theirs((batch - 0.5) / 0.5)
-    torch.testing.assert_close(ours(batch), expected, rtol=1e-5, atol=1e-5)
+    first, second = (images(3, 2, size, size).requires_grad_() for _ in range(2))
+    expected, logits = theirs((first - 0.5) / 0.5), ours(second)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     assert expected.std() > 0.1
+    for out in (expected, logits):
+        out.square().sum().backward()
+    torch.testing.assert_close(second.grad, first.grad, rtol=1e-4, atol=1e-4)
+    gradients = {name: parameter.grad for name, parameter in ours.named_parameters()}
+    wanted = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    torch.testing.assert_close(gradients, wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_the_papers_model_takes_the_weights_of_the_one_that_trains() -> None:

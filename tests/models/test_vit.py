@@ -477,11 +477,13 @@ BACKEND = "inductor" if has_compiler(torch.device("cpu")) else "aot_eager"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OPTIONS)
-def test_compiled_it_computes_the_same(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "backend"), [*((name, "aot_eager") for name in OPTIONS), *((name, BACKEND) for name in ("plain", "rope"))]
+)
+def test_compiled_it_computes_the_same(name: str, backend: str) -> None:
     model, batch = tiny(**OPTIONS[name]), images(2, 3, 12, 12)
     torch.compiler.reset()
-    compiled = torch.compile(model, backend=BACKEND, fullgraph=True)
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
     for training in (False, True):
         model.train(training)
         first, second = (batch.clone().requires_grad_() for _ in range(2))
@@ -502,7 +504,7 @@ def test_compiled_it_computes_the_same(name: str) -> None:
 def test_compiled_it_takes_masks_sizes_and_merging(name: str) -> None:
     model, batch = tiny(**OPTIONS[name]), images(2, 3, 12, 12)
     torch.compiler.reset()
-    compiled = torch.compile(model, backend=BACKEND)
+    compiled = torch.compile(model, backend="aot_eager")
     with torch.no_grad():
         for masks in ({"mask": MASKED}, {"sizes": torch.tensor([[12, 12], [8, 4]])}):
             expected = model(batch, **masks)

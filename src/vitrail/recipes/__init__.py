@@ -16,6 +16,7 @@ RECIPES: dict[str, str] = {
     "mnist": "vitrail.recipes.mnist",
     "photos": "vitrail.recipes.photos",
     "s2_shallow_vit_mnist": "vitrail.recipes.mnist",
+    "s3_vit_256": "vitrail.recipes.photos",
     "s5_vit_mnist": "vitrail.recipes.mnist",
     "s5_wide_heads_vit_mnist": "vitrail.recipes.mnist",
 }

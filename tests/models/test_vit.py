@@ -515,8 +515,7 @@ def test_compiled_it_takes_masks_sizes_and_merging(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize("kind", ["float", "uint8"])
+@pytest.mark.parametrize(("name", "kind"), [*((name, "float") for name in OPTIONS), ("plain", "uint8")])
 def test_exported_it_computes_the_same_for_any_batch(name: str, kind: str) -> None:
     model, batch = tiny(**OPTIONS[name]), images(3, 3, 12, 12)
     if kind == "uint8":

@@ -181,7 +181,7 @@ class VisionTransformer(nn.Module):
                     "patch_drop_rate and masked or padded images do not go together in training; leave one of them out"
                 )
             patches, rotation = self._drop_patches(patches, rotation)
-        tokens = torch.cat([*(token.expand(len(images), -1, -1) for token in prefix), patches], dim=1)
+        tokens = torch.cat([*(token.expand(patches.shape[0], -1, -1) for token in prefix), patches], dim=1)
         return Embedded(self.pos_drop(tokens), patch_mask, rotation, grid)
 
     def _normalized(self, images: Tensor, sizes: Tensor | None) -> Tensor:
@@ -209,11 +209,11 @@ class VisionTransformer(nn.Module):
         if mask is None:
             return None if real is None else real.flatten(1)
         reads_prefix = self.config.global_pool in ("token", "token_avg")
-        check_patch_mask(mask, len(images), grid, reads_prefix)
+        check_patch_mask(mask, images.shape[0], grid, reads_prefix)
         mask = mask.to(images.device)
         if real is not None:
             mask = mask & real
-            check_patch_mask(mask, len(images), grid, reads_prefix)  # what it keeps may all be padding
+            check_patch_mask(mask, images.shape[0], grid, reads_prefix)  # what it keeps may all be padding
         return mask.flatten(1)
 
     def _add_positions(
@@ -271,7 +271,7 @@ class VisionTransformer(nn.Module):
         """Which keys take part, (B, 1, 1, N): broadcast over heads and queries, no N x N mask is made."""
         if patch_mask is None:
             return None
-        prefix = patch_mask.new_ones(len(patch_mask), self.num_prefix_tokens)
+        prefix = patch_mask.new_ones(patch_mask.shape[0], self.num_prefix_tokens)
         return torch.cat([prefix, patch_mask], dim=1)[:, None, None]
 
     def _encode(self, embedded: Embedded, num_queries: int | None = None) -> Tensor:

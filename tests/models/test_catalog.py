@@ -56,7 +56,8 @@ def test_every_model_has_its_golden_count() -> None:
     counted = {name: count_parameters(model_config(name)) for name in MODELS}
     wrong = "\n".join(f'  "{name}": {count},' for name, count in counted.items() if PARAMETERS.get(name) != count)
     assert not wrong, f"if these are meant, they belong into {GOLDEN}:\n{wrong}"
-    assert not PARAMETERS.keys() - MODELS.keys(), "there are no models of these names; take them out"
+    surplus = sorted(PARAMETERS.keys() - MODELS.keys())
+    assert not surplus, f"take {surplus} out, there are no such models"
 
 
 def test_timms_names_are_found() -> None:

@@ -1,4 +1,6 @@
+import json
 import re
+from pathlib import Path
 
 import pytest
 from torchvision.models import get_model_weights
@@ -9,6 +11,9 @@ from vitrail.models.listing import (
     _operations,  # pyright: ignore[reportPrivateUsage]
     list_models,
 )
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference" / "models.md"
 
 # One of each family, deep enough to be counted from shallower ones.
 DEEP = {MODELS[name].get("kind", "vit"): name for name in MODELS if getattr(model_config(name), "depth", 0) > 4}
@@ -95,3 +100,37 @@ def test_timms_models_are_listed_with_their_weights() -> None:
 def test_a_pattern_that_nothing_matches_is_refused(pattern: str, near: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(f'No model named {pattern!r}.{near} `vitrail models` lists')}"):
         list_models(pattern)
+
+
+def reference_lines() -> dict[str, str]:
+    """The lines of the reference's tables, by model."""
+    lines = re.findall(r"^\| `(\w+)` (\|.*\|)$", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len({name for name, _ in lines}) == len(lines), "a model has two lines"
+    return dict(lines)
+
+
+def reference_line(name: str) -> str:
+    row = next(row for row in list_models(name) if row["model"] == name)
+    gflops = float(f"{row['gflops']:.3g}")
+    return f"| {row['image_size']} | {row['parameters']:,} | {gflops:g} |"
+
+
+def assert_lines(names: list[str]) -> None:
+    wanted = "\n".join(f"| `{name}` {reference_line(name)}" for name in names)
+    assert not names, f"these are the lines that {REFERENCE} should have:\n{wanted}"
+
+
+def test_the_reference_has_every_model_with_its_size() -> None:
+    parameters = json.loads((ROOT / "tests" / "golden" / "parameters.json").read_text(encoding="utf-8"))
+    lines = reference_lines()
+    starts = {name: "x".join(map(str, model_config(name).image_size)) for name in MODELS}
+    starts = {name: f"| {size} | {parameters[name]:,} | " for name, size in starts.items() if name in parameters}
+    assert_lines([name for name, start in starts.items() if not lines.get(name, "").startswith(start)])
+    surplus = sorted(lines.keys() - MODELS.keys())
+    assert not surplus, f"take the lines of {surplus} out, there are no such models"
+
+
+@pytest.mark.slow
+def test_the_reference_has_every_models_operations() -> None:
+    lines = reference_lines()
+    assert_lines([name for name in MODELS if lines.get(name) != reference_line(name)])

@@ -123,8 +123,17 @@ class Classifier:
 
     def embed_many(self, images: Iterable[ImageLike]) -> Iterator[Embedded]:
         """The vector of each image, in order, a few hundred in memory at a time; what cannot be read has an `error`."""
-        for prediction, content, vector in self.examine_many(images):
-            yield Embedded(prediction.image, content, vector, prediction.error)
+        for chunk in _chunks(images):
+            readable, errors = self._read(chunk, with_content=True)
+            vectors: dict[int, np.ndarray] = {}
+            if readable:
+                batch = np.stack([pixels for pixels, _ in readable.values()])
+                vectors = dict(zip(readable, self._probabilities_and_features(batch)[1], strict=True))
+            for index, image in enumerate(chunk):
+                if index in errors:
+                    yield Embedded(_name(image), None, None, errors[index].error)
+                else:
+                    yield Embedded(_name(image), readable[index][1], vectors[index])
 
     def logits(self, images: np.ndarray, report: Count | None = None) -> np.ndarray:
         """Logits (N, K) float32 of images uint8 (N, H, W, C) that have the model's size; `report` hears how many."""

@@ -66,10 +66,10 @@ class Prediction:
         return f"<table><caption>{caption}</caption>{bars}</table>"
 
 
-def check_output(path: Path) -> None:
-    """Raise ConfigError unless predictions can be written to `path`: a known suffix in a folder that exists."""
+def check_output(path: Path, what: str = "predictions") -> None:
+    """Raise ConfigError unless `what` can be written to `path`: a known suffix in a folder that exists."""
     if path.suffix.lower() not in FORMATS:
-        raise ConfigError(f"{path} does not end in {', '.join(FORMATS)}; predictions are written as one of these")
+        raise ConfigError(f"{path} does not end in {', '.join(FORMATS)}; {what} are written as one of these")
     if not path.parent.is_dir():
         raise ConfigError(f"{path.parent} does not exist; make that folder first, or write elsewhere")
 
@@ -114,13 +114,13 @@ def write_parquet(path: Path, columns: dict[str, list[Any]]) -> None:
         name: pa.float64() if name.startswith(numbers) else pa.bool_() if name in truths else pa.string()
         for name in columns
     }
-    table = pa.table({name: pa.array(map(_storable, values), types[name]) for name, values in columns.items()})
+    table = pa.table({name: pa.array(map(storable, values), types[name]) for name, values in columns.items()})
     content = io.BytesIO()
     pq.write_table(table, content)
     write_atomically(path, content.getvalue())
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """The value, text without what UTF-8 cannot hold: a file's name may be any bytes."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 

@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 
 def model_config(name: str, **settings: Any) -> AnyModelConfig:
-    """The config of the model called `name`, with `settings` changed.
+    """The config of the model called `name`, with `settings` changed; `timm:<name>` is any backbone of timm.
 
     Raises ConfigError for an unknown name (with the nearest valid one) and for settings that do not fit together.
     """
     from vitrail.models.families import FAMILIES
 
-    if name not in MODELS:
-        raise ConfigError(f"No model named {name!r}.{suggest(name, MODELS)} `vitrail models` lists them")
-    named = MODELS[name]
+    named = _named_settings(name)
     config = FAMILIES[named.get("kind", "vit")].config
     unknown = [key for key in settings if key not in config.model_fields]
     if unknown:
@@ -36,6 +34,17 @@ def model_config(name: str, **settings: Any) -> AnyModelConfig:
         return cast("AnyModelConfig", config.model_validate({**named, **settings}))
     except ValidationError as error:
         raise from_validation(error) from None
+
+
+def _named_settings(name: str) -> dict[str, Any]:
+    prefix, colon, backbone = name.partition(":")
+    if colon and prefix == "timm":
+        from vitrail.models.cnn import timm_settings
+
+        return timm_settings(backbone)
+    if name not in MODELS:
+        raise ConfigError(f"No model named {name!r}.{suggest(name, MODELS)} `vitrail models` lists them")
+    return MODELS[name]
 
 
 def build_model(config: AnyModelConfig) -> nn.Module:

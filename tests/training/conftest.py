@@ -18,6 +18,7 @@ from vitrail.checkpoint import ModelCard
 from vitrail.config import RunConfig, TrainingConfig, config_to_json, with_settings
 from vitrail.data.dataset import ImageSet, number_names
 from vitrail.data.preprocess import Preprocess
+from vitrail.models.cnn import TimmConfig
 from vitrail.models.vit import ViTConfig
 from vitrail.runs import RunDirectory
 from vitrail.training import loop
@@ -32,6 +33,9 @@ CONFIG = RunConfig(
     ),
     training=TrainingConfig(epochs=3, batch_size=8, log_steps=2, learning_rate=3e-3),
 )
+
+# A network with running statistics besides its weights.
+BATCH_NORM = TimmConfig(name="test_resnet", image_size=(8, 8), in_chans=1, num_classes=3)
 
 
 def draw_images(count: int, seed: int) -> ImageSet:
@@ -50,9 +54,13 @@ def start(
     *,
     autocast: bool = False,
     timing: Timing | None = None,
+    model: Any = None,
 ) -> Training:
-    """A training in `path`, new or resumed, of 40 images in 5 steps an epoch, with `settings` as for --set."""
-    config = with_settings(CONFIG, settings or {})
+    """A training in `path`, new or resumed, of 40 images in 5 steps an epoch, with `settings` as for --set.
+
+    `model` is the config of another model than CONFIG has.
+    """
+    config = with_settings(CONFIG.model_copy(update={"model": model or CONFIG.model}), settings or {})
     run = RunDirectory(path)
     if not run.exists():
         run.create(config_to_json(config), "{}")
@@ -121,6 +129,7 @@ def small(tmp_path: Path) -> SimpleNamespace:
 
     return SimpleNamespace(
         config=CONFIG,
+        batch_norm=BATCH_NORM,
         images=draw_images,
         start=start,
         train=train,

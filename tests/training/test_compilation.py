@@ -104,6 +104,16 @@ def test_the_faster_one_is_taken_and_weights_stay(monkeypatch):
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), weights, strict=True))
 
 
+def test_timing_leaves_no_trace_in_the_statistics_of_batch_norm(monkeypatch):
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).train()
+    monkeypatch.setattr(compilation, "compile_model", lambda model: model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    compile_if_faster(model, torch.rand(5, 4), False)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    compilation._time_pass(model, torch.rand(5, 4), False)
+    assert not torch.equal(model[1].running_mean, before["1.running_mean"])
+
+
 # In a run
 
 

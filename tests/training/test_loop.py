@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vitrail.data.dataset import ImageSet
 from vitrail.data.sources import open_dataset
 from vitrail.errors import CheckpointError, TrainingError
+from vitrail.models import build_model
 from vitrail.preparation import Request, prepare_new
 from vitrail.training import loop
 from vitrail.training.schedule import learning_rate_scale
@@ -104,6 +105,20 @@ def test_the_running_mean_is_what_is_evaluated_and_kept(small):
     averaged, model = training.state.averaged.state_dict(), training.state.model.state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in averaged.items())
     assert not torch.equal(kept["head.weight"], model["head.weight"])
+
+
+def test_the_running_mean_of_weights_has_the_statistics_of_batch_norm(small):
+    training = small.train({"training.ema_decay": 0.9, "training.epochs": 1}, model=small.batch_norm)
+    began = build_model(small.batch_norm).state_dict()
+    averaged, model = training.state.averaged.state_dict(), training.state.model.state_dict()
+    statistics = [name for name in model if "running_" in name or "num_batches" in name]
+    assert len(statistics) > 20
+    for name in statistics:
+        assert torch.equal(averaged[name], model[name]), name
+        assert not torch.equal(averaged[name], began[name]), name
+    assert model["net.bn1.num_batches_tracked"] == training.state.counters.step
+    kept = load_file(training.run_directory.path / "model.safetensors")
+    assert all(torch.equal(kept[name], averaged[name]) for name in statistics)
 
 
 def test_dropout_and_augmentation_depend_on_seed_epoch_and_step_alone(small, tmp_path):

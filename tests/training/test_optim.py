@@ -254,6 +254,53 @@ def test_all_of_a_convolutional_stem_stays_with_adamw():
 
 
 @pytest.mark.parametrize(
+    ("name", "stem", "head"),
+    [
+        ("alexnet_32", "net.features.0", "net.classifier.6"),
+        ("resnet18_32", "net.conv1", "net.fc"),
+        ("timm:test_resnet", "net.conv1.0", "net.fc"),
+        ("timm:test_vit", "net.patch_embed.proj", "net.head"),
+        ("cct_2_3x2_32", "patch_embed.convs.1", "head"),
+    ],
+)
+def test_stem_and_head_of_every_family_stay_with_adamw(name, stem, head):
+    with torch.device("meta"):
+        model = create_model(name)
+    muon, adamw = create_optimizers(model, TrainingConfig(optimizer="muon"))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    taken, left = (
+        {names[parameter] for group in optimizer.param_groups for parameter in group["params"]}
+        for optimizer in (muon, adamw)
+    )
+    assert {f"{stem}.weight", f"{head}.weight"} <= left
+    assert taken
+    assert all(min(model.get_parameter(name).shape[:2]) > 1 for name in taken)
+    # The rest is what is no map between spaces.
+    hidden = {name for name in left if model.get_parameter(name).ndim >= 2 and name.endswith("weight")}
+    alone = {"cct_2_3x2_32": {"patch_embed.convs.0.weight", "attention_pool.weight"}}
+    if not name.startswith("timm:"):
+        assert hidden == {f"{stem}.weight", f"{head}.weight"} | alone.get(name, set())
+
+
+def test_kernels_of_one_channel_stay_with_adamw():
+    with torch.device("meta"):
+        model = create_model("timm:test_convnext")
+    muon, _ = create_optimizers(model, TrainingConfig(optimizer="muon"))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    taken = {names[parameter] for group in muon.param_groups for parameter in group["params"]}
+    assert any(name.endswith("mlp.fc1.weight") for name in taken)
+    assert not any("conv_dw" in name for name in taken)
+
+
+def test_tokens_are_not_decayed():
+    model = small_model(stem="linear", class_token=True, distilled=True, reg_tokens=2, global_pool="token")
+    (optimizer,) = create_optimizers(model, TrainingConfig(optimizer="adamw", weight_decay=0.3))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    (plain,) = ({names[p] for p in group["params"]} for group in optimizer.param_groups if not group["weight_decay"])
+    assert {"cls_token", "dist_token", "reg_token", "pos_embed"} <= plain
+
+
+@pytest.mark.parametrize(
     ("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)]
 )
 def test_other_optimizers_are_torchs(name, kind):

@@ -90,6 +90,16 @@ def test_bfloat16_goes_on_exactly(small, tmp_path, undisturbed):
     assert small.outcome(small.train(SETTINGS["muon"], autocast=True)) == expected
 
 
+def test_statistics_of_batch_norm_go_on_exactly(small, tmp_path, undisturbed):
+    settings = {"training.ema_decay": 0.9, "training.optimizer": "muon", "training.epochs": 2}
+    expected = undisturbed(settings, model=small.batch_norm)
+    assert sum("running_var" in name for name in expected["state"]) > 20
+    for step in (3, 5):
+        with pytest.raises(Interrupted):
+            small.start(tmp_path / "run", settings, model=small.batch_norm).run(small.stop_after(step))
+    assert small.outcome(small.train(settings, model=small.batch_norm)) == expected
+
+
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("step", [4, 11, 15])
 def test_a_run_that_crashed_goes_on_exactly(small, tmp_path, undisturbed, settings, step):
@@ -332,6 +342,13 @@ def test_weights_that_are_no_numbers_are_noticed():
     for value in (float("nan"), float("inf")):
         torch.nn.init.constant_(state.model.bias, value)
         assert not state.is_finite()
+
+
+def test_statistics_that_are_no_numbers_are_noticed():
+    state = TrainingState(torch.nn.BatchNorm2d(2), None, [], Counters())
+    assert state.is_finite()
+    state.model.running_var[1] = float("inf")
+    assert not state.is_finite()
 
 
 def test_the_last_two_are_kept(tmp_path):

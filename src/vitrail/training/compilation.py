@@ -40,8 +40,9 @@ def compile_model(model: nn.Module) -> nn.Module:
 def compile_if_faster(model: nn.Module, images: Tensor, autocast: bool) -> nn.Module | None:
     """The compiled form of a model if a forward and backward pass on `images` is faster with it, else None.
 
-    Gradients are cleared afterwards; weights stay as they are.
+    Gradients are cleared afterwards; weights stay as they are, and so do buffers, such as batch norm's statistics.
     """
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     compiled = compile_model(model)
     _time_pass(compiled, images, autocast)  # compiles
     times = {
@@ -49,6 +50,8 @@ def compile_if_faster(model: nn.Module, images: Tensor, autocast: bool) -> nn.Mo
         for candidate in (model, compiled)
     }
     model.zero_grad()
+    for buffer, before in buffers:
+        buffer.copy_(before)
     return compiled if times[compiled] < times[model] else None
 
 

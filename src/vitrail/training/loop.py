@@ -219,6 +219,8 @@ class Training:
         with torch.no_grad():
             for kept, new in zip(averaged.parameters(), self.state.model.parameters(), strict=True):
                 kept.lerp_(new, 1 - decay)
+            for kept, new in zip(averaged.buffers(), self.state.model.buffers(), strict=True):
+                kept.copy_(new)  # batch norm's statistics are running means already
 
     def _finish_epoch(self, report: Report) -> None:
         """Evaluate, keep the model if it is the best so far, consider stopping, checkpoint."""
@@ -380,8 +382,7 @@ class Training:
 
 def _evaluate(model: nn.Module, validation: tuple[Tensor, Tensor], device: torch.device) -> tuple[float, float]:
     """Accuracy and mean cross-entropy on the validation images."""
-    images, labels = validation
-    logits, labels = forward_batches(model, images, device), labels.cpu()
+    logits, labels = forward_batches(model, validation[0], device), validation[1].cpu()
     accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
     return accuracy, F.cross_entropy(logits.double(), labels).item()
 

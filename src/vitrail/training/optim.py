@@ -19,7 +19,7 @@ from vitrail.config import TrainingConfig
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # chosen by Jordan et al. for the steepest slope at zero
 EPSILON = 1e-7
-_FUSED = {"qkv": 3, "kv": 2}  # layers whose one weight holds several maps, and how many
+_FUSED = {"qkv": 3, "kv": 2, "in_proj_weight": 3}  # layers whose one weight holds several maps, and how many
 
 
 def orthogonalize(matrices: Tensor, num_steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -110,17 +110,19 @@ def create_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.op
     """The optimizers of a run, each with the recipe's learning rate in its groups' `lr`; the schedule scales it.
 
     Weight decay acts on matrices and kernels, not on biases, norms, class tokens and position embeddings. Muon takes
-    the matrices between the stem and the head; the stem, the head and vectors stay with AdamW.
+    the matrices between the stem and the head; the stem, the head and vectors stay with AdamW, and so do kernels of
+    one channel and matrices of one row, which are no map between spaces.
     """
     rate, decay = config.learning_rate, config.weight_decay
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [(name, p) for name, p in named if p.ndim >= 2 and not _is_embedding(name)]
-    vectors = [p for name, p in named if p.ndim < 2 or _is_embedding(name)]
+    matrices = [(name, p) for name, p in named if _is_matrix(name, p)]
+    vectors = [p for name, p in named if not _is_matrix(name, p)]
     if config.optimizer == "sgd":
         groups = [{"params": [p for _, p in matrices], "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
         return [torch.optim.SGD(_without_empty(groups), lr=rate, momentum=config.momentum)]
     if config.optimizer == "muon":
-        hidden = [(name, p) for name, p in matrices if not _is_outer(name)]
+        kept = _outer_parameters(model)
+        hidden = [(name, p) for name, p in matrices if p not in kept and min(p.shape[:2]) > 1]
         muon_groups = [
             {"params": [p for name, p in hidden if not _FUSED.keys() & name.split(".")], "num_matrices": 1},
             *(
@@ -128,7 +130,8 @@ def create_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.op
                 for fused, number in _FUSED.items()
             ),
         ]
-        outer = [p for name, p in matrices if _is_outer(name)]
+        taken = {p for _, p in hidden}
+        outer = [p for _, p in matrices if p not in taken]
         optimizers: list[torch.optim.Optimizer] = [
             Muon(_without_empty(muon_groups), lr=rate, momentum=config.momentum, weight_decay=decay)
         ]
@@ -141,12 +144,15 @@ def create_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.op
     return optimizers
 
 
-def _is_embedding(name: str) -> bool:
-    return name.rpartition(".")[2] in {"pos_embed", "cls_token", "latent"}
+def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Whether it is a layer's matrix or kernel; tokens, position embeddings and factors of channels are none."""
+    return parameter.ndim >= 2 and name.endswith("weight")
 
 
-def _is_outer(name: str) -> bool:
-    return name.startswith(("patch_embed.", "head."))
+def _outer_parameters(model: nn.Module) -> set[nn.Parameter]:
+    """The parameters of the stem and the head, whatever names they have inside the model."""
+    parts = [getattr(model, name, None) for name in ("patch_embed", "head", "head_dist")]
+    return {parameter for part in parts if isinstance(part, nn.Module) for parameter in part.parameters()}
 
 
 def _without_empty(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

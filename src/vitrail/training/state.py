@@ -96,8 +96,8 @@ class TrainingState:
                 optimizer.state[parameter][key] = tensor.to(parameter.device).clone()
 
     def is_finite(self) -> bool:
-        """Whether every weight is a finite number."""
-        return all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters())
+        """Whether every weight, and every statistic kept beside the weights, is a finite number."""
+        return all(bool(torch.isfinite(tensor).all()) for tensor in self.model.state_dict().values())
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -104,7 +104,9 @@ def test_a_pattern_that_nothing_matches_is_refused(pattern: str, near: str) -> N
 
 def reference_lines() -> dict[str, str]:
     """The lines of the reference's tables, by model."""
-    lines = re.findall(r"^\| `(\w+)` (\|.*\|)$", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE)
+    lines = re.findall(
+        r"^\| `(\w+)` (\| \d+x\d+ \| [\d,]+ \| [\d.]+ \|)$", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len({name for name, _ in lines}) == len(lines), "a model has two lines"
     return dict(lines)
 

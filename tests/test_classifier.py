@@ -13,7 +13,7 @@ from vitrail.classifier import Classifier
 from vitrail.data.content import content_hash
 from vitrail.data.images import read_image
 from vitrail.data.preprocess import Preprocess, prepare
-from vitrail.errors import DataError
+from vitrail.errors import ConfigError, DataError
 from vitrail.models import model_config
 from vitrail.predictions import Prediction
 
@@ -277,3 +277,33 @@ def test_an_enlarged_digit_is_still_the_digit(trained, digit_images):
         large = Image.fromarray(digit_images[index]).resize((64, 64), Image.Resampling.NEAREST)
         right += trained.predict(large).label == trained.predict(digit_images[index]).label
     assert right >= 18
+
+
+# Vectors, and images at their own sizes
+
+
+def test_a_vector_needs_no_classes(trained):
+    card = trained.card.model_copy(update={"classes": ()})  # as a feature extractor's
+    extractor = Classifier(trained.engine, card)
+    images = [bright(10, 20), b"", bright(30)]
+    rows = list(extractor.embed_many(images))
+    assert [(row.image, row.vector is None) for row in rows] == [("array", False), ("bytes", True), ("array", False)]
+    np.testing.assert_allclose(rows[2].vector, trained.embed(bright(30)), rtol=1e-5, atol=1e-6)
+    assert rows[0].content == content_hash(bright(10, 20))
+    assert rows[1].error == "the image is not an image that can be read: it is empty"
+
+
+def test_images_at_their_own_sizes_have_the_logits_they_have_alone(digits_run, trained):
+    numbers = np.random.default_rng(0)
+    images = [numbers.integers(0, 256, size, dtype=np.uint8) for size in ((8, 8), (20, 12), (5, 9, 3), (8, 8))]
+    found = trained.native_logits(images)
+    assert (found.shape, found.dtype) == ((4, 10), np.float32)
+    for image, logits in zip(images, found, strict=True):
+        alone = load(digits_run, image_size=image.shape[:2])
+        prepared = prepare(read_image(image), alone.card.preprocess)
+        np.testing.assert_allclose(logits, alone.engine.logits(prepared[None])[0], rtol=1e-4, atol=1e-4)
+
+
+def test_an_engine_of_one_size_is_refused_others():
+    with pytest.raises(ConfigError, match=r"^This model takes images of one size; resize them, or load it with"):
+        columns().native_logits([bright(1)])

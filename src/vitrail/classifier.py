@@ -14,7 +14,7 @@ from vitrail.checkpoint import ModelCard
 from vitrail.data.content import content_hash
 from vitrail.data.images import read_image
 from vitrail.data.preprocess import prepare
-from vitrail.errors import DataError
+from vitrail.errors import ConfigError, DataError
 from vitrail.evaluation import softmax
 from vitrail.predictions import NUM_TOP, Prediction
 
@@ -39,6 +39,15 @@ class FeatureEngine(Engine, Protocol):
 
     def logits_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`logits`, and a vector (N, D) float32 for each image."""
+        ...
+
+
+@runtime_checkable
+class NativeEngine(Engine, Protocol):
+    """An engine that also takes images of different sizes at once."""
+
+    def native_logits(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Logits (N, K) float32 of images uint8 (H, W, C), each of its own size; each has those it has alone."""
         ...
 
 
@@ -138,6 +147,21 @@ class Classifier:
     def logits(self, images: np.ndarray, report: Count | None = None) -> np.ndarray:
         """Logits (N, K) float32 of images uint8 (N, H, W, C) that have the model's size; `report` hears how many."""
         return _in_parts(self.engine.logits, images, report)
+
+    def native_logits(self, images: Sequence[ImageLike]) -> np.ndarray:
+        """Logits (N, K) float32 of images as large as they are, none resized, given as for `predict`.
+
+        Those of like size share a batch, padded; each image has the logits that it has alone. Raises DataError for what
+        cannot be read, ConfigError for sizes that the model cannot take, or a model that takes one size in a batch.
+        """
+        if not isinstance(self.engine, NativeEngine):
+            raise ConfigError("This model takes images of one size; resize them, or load it with image_size")
+        pixels: list[np.ndarray] = []
+        for image in images:
+            upright = read_image(image)
+            own_size = {"image_size": (upright.height, upright.width)}
+            pixels.append(prepare(upright, self.card.preprocess.model_copy(update=own_size)))
+        return self.engine.native_logits(pixels)
 
     def features(self, images: np.ndarray, report: Count | None = None) -> np.ndarray:
         """The vectors (N, D) float32 that the model's head reads, of images as for `logits`."""

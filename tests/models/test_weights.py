@@ -14,9 +14,9 @@ from vitrail.models.weights import HEADS, LAYOUTS, import_weights, load_weights,
 TINY: dict[str, Any] = {
     "img_size": 12,
     "patch_size": 4,
-    "embed_dim": 24,
+    "embed_dim": 64,
     "depth": 2,
-    "num_heads": 3,
+    "num_heads": 1,
     "num_classes": 5,
 }
 
@@ -68,20 +68,20 @@ def with_shape(name: str, *shape: int) -> Callable[[Weights], Weights]:
             "The model has no place for wings.weight of the weights; they are of another model",
         ),
         (
-            with_shape("blocks.1.norm1.weight", 25),
-            "blocks.1.norm1.weight of the weights has shape (25,), not the model's (24,); they are of another model",
+            with_shape("blocks.1.norm1.weight", 65),
+            "blocks.1.norm1.weight of the weights has shape (65,), not the model's (64,); they are of another model",
         ),
         (
-            with_shape("patch_embed.proj.weight", 24, 48),
-            "patch_embed.proj.weight of shape (24, 48) is of no Vision Transformer",
+            with_shape("patch_embed.proj.weight", 64, 48),
+            "patch_embed.proj.weight of shape (64, 48) is of no Vision Transformer",
         ),
-        (with_shape("blocks.0.attn.qkv.weight", 0, 24), "blocks.0.attn.qkv.weight of shape (0, 24) is of no Vision"),
+        (with_shape("blocks.0.attn.qkv.weight", 0, 64), "blocks.0.attn.qkv.weight of shape (0, 64) is of no Vision"),
         (
-            with_shape("pos_embed", 1, 12, 24),
+            with_shape("pos_embed", 1, 12, 64),
             "12 position embeddings are not those of a square grid of patches; "
             "name a model with the image_size that they are for",
         ),
-        (with_shape("pos_embed", 24), "The weights, or their description, are damaged: "),
+        (with_shape("pos_embed", 64), "The weights, or their description, are damaged: "),
         (with_shape("reg_token", 3), "The weights, or their description, are damaged: "),
         (with_shape("head.weight"), "The weights, or their description, are damaged: "),
     ],
@@ -96,7 +96,7 @@ def test_weights_that_are_damaged_are_refused(
 def test_weights_without_a_head_are_taken_without(weights: Weights) -> None:
     imported = import_weights({name: tensor for name, tensor in weights.items() if not name.startswith("head")})
     assert not [name for name in imported.weights if name.startswith("head")]
-    assert imported.config.embed_dim == 24
+    assert imported.config.embed_dim == 64
 
 
 def test_an_image_that_is_not_square_needs_its_model_to_be_named(weights: Weights) -> None:

@@ -16,6 +16,7 @@ from vitrail.errors import CheckpointError
 from vitrail.models import build_model, model_config
 from vitrail.models.catalog import MODELS
 from vitrail.models.families import AnyModelConfig
+from vitrail.models.layouts.packing import fold_prefix_positions
 from vitrail.models.positions import resize_pos_embed
 from vitrail.models.vit_config import ViTConfig
 
@@ -197,20 +198,10 @@ def _adapt_positions(
         num_prefix, num_wanted = positions.shape[1] - math.prod(before), shape[1] - math.prod(after)
         prefix, patches = positions[:, :num_prefix], positions[:, num_prefix:]
         if num_prefix and not num_wanted:
-            _fold(adapted, prefix)
+            adapted |= fold_prefix_positions(adapted, math.prod(before))
         if num_prefix != num_wanted:
             prefix = positions.new_zeros(1, num_wanted, positions.shape[2])
         adapted["pos_embed"] = torch.cat([prefix, resize_pos_embed(patches, before, after)], dim=1)
     if before != after:
         grids = (f"{rows}x{columns}" for rows, columns in (before, after))
         done.append("Position embeddings are resized from {} to {} patches".format(*grids))
-
-
-def _fold(adapted: dict[str, Tensor], prefix: Tensor) -> None:
-    """Make positions of prefix tokens (1, N, D), for which the model has no place, part of the tokens: the same sum."""
-    start = 0
-    for name in ("cls_token", "dist_token", "reg_token"):
-        if name in adapted:
-            count = adapted[name].shape[1]
-            adapted[name] = adapted[name] + prefix[:, start : start + count]
-            start += count

@@ -12,7 +12,7 @@ from vitrail.models import build_model
 from vitrail.models.weights import HEADS, import_weights, load_weights, recognise
 
 SIZES: dict[str, Any] = {
-    "hidden_size": 48,
+    "hidden_size": 192,
     "num_hidden_layers": 2,
     "num_attention_heads": 3,
     "image_size": 32,
@@ -115,7 +115,7 @@ def test_a_model_without_a_head_gives_all_but_a_head(name: str, scramble: Any, i
 def test_without_a_description_names_tell_the_norms(case: str, eps: float, scramble: Any) -> None:
     model = made(case, scramble)
     config = import_weights(model.state_dict()).config
-    assert (config.norm_eps, config.num_heads, config.image_size) == (eps, 1, (32, 32))
+    assert (config.norm_eps, config.num_heads, config.image_size) == (eps, 3, (32, 32))
 
 
 def test_images_that_are_not_scaled_have_mean_zero(scramble: Any) -> None:
@@ -145,7 +145,7 @@ def test_images_that_are_not_scaled_have_mean_zero(scramble: Any) -> None:
         ),
         (
             {"model_type": "vit", "num_attention_heads": 5},
-            "The weights are of no model that can be built: embed_dim=48 is not a multiple of num_heads=5",
+            "The weights are of no model that can be built: embed_dim=192 is not a multiple of num_heads=5",
         ),
     ],
 )

@@ -4,9 +4,10 @@ from torch import Tensor
 from vitrail.models.layouts.packing import (
     fill_biases,
     fold_class_position,
+    fold_prefix_positions,
     pack,
     split_qkv,
-    unfold_class_position,
+    unfold_positions,
 )
 
 
@@ -46,9 +47,19 @@ def test_the_class_position_becomes_part_of_the_class_token() -> None:
     folded = fold_class_position(weights)
     torch.testing.assert_close(folded["cls_token"], weights["cls_token"] + weights["pos_embed"][:, :1])
     assert torch.equal(folded["pos_embed"], weights["pos_embed"][:, 1:])
-    unfolded = unfold_class_position(folded)
-    assert not unfolded["pos_embed"][:, 0].any()
-    assert torch.equal(unfolded["pos_embed"][:, 1:], folded["pos_embed"])
+    unfolded = unfold_positions(folded, 2)
+    assert not unfolded["pos_embed"][:, :2].any()
+    assert torch.equal(unfolded["pos_embed"][:, 2:], folded["pos_embed"])
+
+
+def test_positions_of_all_prefix_tokens_become_part_of_them() -> None:
+    weights = {"cls_token": drawn(1, 1, 4), "reg_token": drawn(1, 2, 4), "pos_embed": drawn(1, 8, 4)}
+    folded = fold_prefix_positions(weights, 5)
+    torch.testing.assert_close(folded["cls_token"], weights["cls_token"] + weights["pos_embed"][:, :1])
+    torch.testing.assert_close(folded["reg_token"], weights["reg_token"] + weights["pos_embed"][:, 1:3])
+    assert torch.equal(folded["pos_embed"], weights["pos_embed"][:, 3:])
+    again = fold_prefix_positions(folded, 5)
+    assert all(torch.equal(again[name], tensor) for name, tensor in folded.items())
 
 
 def test_biases_that_lack_are_zeros_and_others_stay() -> None:

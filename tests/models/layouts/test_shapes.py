@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vitrail.errors import CheckpointError
 from vitrail.models import build_model, model_config
 from vitrail.models.layouts.shapes import complete, settings_from_shapes
 from vitrail.models.vit_config import ViTConfig
@@ -43,7 +44,7 @@ def test_shapes_tell_the_model(changed: dict[str, Any]) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 40).map(lambda heads: 8 * heads), st.floats(0.2, 8))
+@given(st.integers(1, 6).map(lambda heads: 64 * heads), st.floats(0.2, 8))
 def test_the_hidden_width_is_never_one_less(dim: int, ratio: float) -> None:
     config = ViTConfig.model_validate({"embed_dim": dim, "num_heads": 1, "depth": 1, "mlp_ratio": ratio})
     hidden = on_meta(config)["blocks.0.mlp.fc2.weight"].shape
@@ -56,3 +57,13 @@ def test_an_image_size_that_is_told_counts_where_it_fits() -> None:
     found = settings_from_shapes(weights)
     assert complete({**found, "image_size": (112, 448)}, weights)["image_size"] == (112, 448)
     assert complete({**found, "image_size": (224, 448)}, weights)["image_size"] == (224, 224)
+
+
+def test_heads_that_nothing_tells_are_asked_for() -> None:
+    config = ViTConfig.model_validate({"embed_dim": 96, "num_heads": 3, "depth": 1})
+    weights = on_meta(config)
+    with pytest.raises(
+        CheckpointError, match=r"of embed_dim 96, do not tell how many attention heads they are for; name"
+    ):
+        complete(settings_from_shapes(weights), weights)
+    assert complete({**settings_from_shapes(weights), "num_heads": 3}, weights)["head_dim"] is None

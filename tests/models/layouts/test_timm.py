@@ -14,7 +14,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from vitrail.errors import CheckpointError
 from vitrail.models.weights import import_weights, recognise
 
-SMALL: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 5}
+SMALL: dict[str, Any] = {"embed_dim": 192, "depth": 2, "num_heads": 3, "num_classes": 5}
 TINY: dict[str, Any] = {**SMALL, "img_size": 32, "patch_size": 8}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -65,7 +65,7 @@ def test_logits_equal_timms(case: str, tmp_path: Path, scramble: Any, our_logits
 @pytest.mark.parametrize("case", ["vit", "average without fc_norm", "registers", "swiglu", "distilled", "dinov3"])
 def test_without_a_description_shapes_tell_the_model(case: str, scramble: Any, our_logits: Any, images: Any) -> None:
     name, arguments = CASES[case]
-    model = scramble(timm.create_model(name, **{**arguments, "embed_dim": 128, "num_heads": 2, "img_size": 224 // 7}))
+    model = scramble(timm.create_model(name, **{**arguments, "img_size": 224 // 7}))
     logits, imported = our_logits(images(2, 3, 32, 32), model.state_dict())
     pool = "token" if case == "dinov3" else model.global_pool  # timm's pools patches, Meta's the class token
     model.global_pool = pool
@@ -75,9 +75,9 @@ def test_without_a_description_shapes_tell_the_model(case: str, scramble: Any, o
 
 
 def test_the_model_that_a_user_names_tells_what_shapes_do_not(scramble: Any, our_logits: Any, images: Any) -> None:
-    model = scramble(timm.create_model("vit_base_patch16_224", **TINY, act_layer="relu"))
-    assert import_weights(model.state_dict()).config.num_heads == 1
-    asked = import_weights(model.state_dict()).config.model_copy(update={"num_heads": 3, "act_layer": "relu"})
+    model = scramble(timm.create_model("vit_base_patch16_224", **{**TINY, "num_heads": 6}, act_layer="relu"))
+    assert import_weights(model.state_dict()).config.num_heads == 3
+    asked = import_weights(model.state_dict()).config.model_copy(update={"num_heads": 6, "act_layer": "relu"})
     logits, _ = our_logits(images(2, 3, 32, 32), model.state_dict(), None, asked)
     with torch.inference_mode():
         torch.testing.assert_close(logits, model((images(2, 3, 32, 32) - 0.5) / 0.5), rtol=1e-4, atol=1e-4)
@@ -85,7 +85,7 @@ def test_the_model_that_a_user_names_tells_what_shapes_do_not(scramble: Any, our
 
 def metas_names(weights: dict[str, torch.Tensor], registers: str) -> dict[str, torch.Tensor]:
     """Weights of timm's under the names of Meta's own files."""
-    theirs = {"mask_token": torch.zeros(1, 48)}
+    theirs = {"mask_token": torch.zeros(1, 192)}
     for name, tensor in weights.items():
         name = re.sub(r"\.gamma_([12])$", r".ls\1.gamma", name.replace("reg_token", registers))
         name = name.replace("fc1_g", "w1").replace("fc1_x", "w2").replace("fc2", "w3" if "w1" in theirs else "fc2")
@@ -97,7 +97,7 @@ def test_metas_own_dinov2_files_equal_what_timm_makes_of_them(scramble: Any, our
     model = scramble(timm.create_model("vit_giant_patch14_reg4_dinov2", **TINY))
     weights = metas_names(model.state_dict(), "register_tokens")
     weights = {name.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): part for name, part in weights.items()}
-    positions = torch.cat([torch.full((1, 1, 48), 0.7), weights["pos_embed"]], dim=1)
+    positions = torch.cat([torch.full((1, 1, 192), 0.7), weights["pos_embed"]], dim=1)
     weights["pos_embed"] = positions
     del weights["head.weight"], weights["head.bias"]
     expected = scramble(timm.create_model("vit_giant_patch14_reg4_dinov2", **{**TINY, "num_classes": 0}))
@@ -115,8 +115,8 @@ def test_metas_own_dinov3_files_equal_what_timm_makes_of_them(scramble: Any) -> 
     weights = metas_names(model.state_dict(), "storage_tokens")
     for block in range(2):
         query, value = (weights.pop(f"blocks.{block}.attn.{part}_bias") for part in "qv")
-        weights[f"blocks.{block}.attn.qkv.bias"] = torch.cat([query, torch.full((48,), 0.3), value])
-        weights[f"blocks.{block}.attn.qkv.bias_mask"] = torch.ones(144)
+        weights[f"blocks.{block}.attn.qkv.bias"] = torch.cat([query, torch.full((192,), 0.3), value])
+        weights[f"blocks.{block}.attn.qkv.bias_mask"] = torch.ones(576)
     weights["rope_embed.periods"] = torch.ones(4)
     imported = import_weights(weights)
     assert imported.config.pos_embed == "rope"

@@ -56,10 +56,25 @@ def fold_class_position(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**weights, "cls_token": weights["cls_token"] + position, "pos_embed": patches}
 
 
-def unfold_class_position(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights with a position embedding of zeros for the class token, in front of those of the patches."""
-    position = torch.zeros_like(weights["pos_embed"][:, :1])
-    return {**weights, "pos_embed": torch.cat([position, weights["pos_embed"]], dim=1)}
+def fold_prefix_positions(weights: Mapping[str, Tensor], num_patches: int) -> dict[str, Tensor]:
+    """Weights in which positions of class token, distillation token and registers are part of the tokens themselves."""
+    positions = weights["pos_embed"]
+    folded, start = dict(weights), 0
+    num_prefix = positions.shape[1] - num_patches
+    for name in ("cls_token", "dist_token", "reg_token"):
+        if num_prefix and name in weights:
+            count = weights[name].shape[1]
+            folded[name] = weights[name] + positions[:, start : start + count]
+            start += count
+    folded["pos_embed"] = positions[:, num_prefix:]
+    return folded
+
+
+def unfold_positions(weights: Mapping[str, Tensor], num_prefix: int) -> dict[str, Tensor]:
+    """Weights with position embeddings of zeros for so many prefix tokens, in front of those of the patches."""
+    positions = weights["pos_embed"]
+    prefix = positions.new_zeros(1, num_prefix, positions.shape[2])
+    return {**weights, "pos_embed": torch.cat([prefix, positions], dim=1)}
 
 
 def fill_biases(weights: Mapping[str, Tensor], *layers: str) -> dict[str, Tensor]:

@@ -25,8 +25,7 @@ _PROJECTION, _QKV, _FC1, _FC2 = (
 def settings_from_shapes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Settings of a ViTConfig that weights under our names tell.
 
-    The number of heads is not among them: `num_heads` is a guess, heads of 64 channels as in the papers.
-    Raises CheckpointError if a tensor lacks or is odd without which nothing can be told.
+    The number of heads is not among them. Raises CheckpointError if a tensor that is needed for this lacks, or is odd.
     """
     for name, ndim in ((_PROJECTION, 4), (_QKV, 2), (_FC1, 2), (_FC2, 2)):
         if name not in weights:
@@ -41,7 +40,6 @@ def settings_from_shapes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "patch_norm": "patch_embed.pre_norm.weight" in weights,
         "embed_dim": dim,
         "depth": len({name.split(".")[1] for name in weights if name.startswith("blocks.")}),
-        "num_heads": max(1, weights[_QKV].shape[0] // (3 * USUAL_HEAD_DIM)),
         "mlp_ratio": _ratio(hidden_dim, dim),
         "mlp_layer": "swiglu" if weights[_FC1].shape[0] == 2 * hidden_dim else "mlp",
         "qkv_bias": "blocks.0.attn.qkv.bias" in weights,
@@ -75,13 +73,20 @@ def _pool(weights: Mapping[str, Tensor], dim: int) -> str:
 
 
 def complete(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """`settings` with those that follow from others: width of a head, place of the norm, image size, class position.
+    """`settings` with those that follow from others: heads, place of the norm, image size, class position.
 
-    An `image_size` among them that does not fit the position embeddings gives way to a square one. Raises
-    CheckpointError where these are of no square grid.
+    Where `num_heads` is not among them, heads have 64 channels, as in the papers. An `image_size` that does not fit the
+    position embeddings gives way to a square one. Raises CheckpointError where there are no such heads or squares.
     """
     done = dict(settings)
     inner = weights[_QKV].shape[0] // 3
+    if "num_heads" not in done:
+        if inner % USUAL_HEAD_DIM:
+            raise CheckpointError(
+                f"The weights, of embed_dim {done['embed_dim']}, do not tell how many attention heads they are for; "
+                "name their model, or put its config.json beside them"
+            )
+        done["num_heads"] = inner // USUAL_HEAD_DIM
     done["head_dim"] = None if inner == done["embed_dim"] else inner // done["num_heads"]
     has_fc_norm = "fc_norm.weight" in weights
     done["fc_norm"] = None if has_fc_norm == (done["global_pool"] == "avg") else has_fc_norm

@@ -138,7 +138,7 @@ def _unlike(model: Any, rope: Any) -> bool:
 
 
 def why_not(config: ViTConfig) -> str | None:
-    """The first setting that no model of timm has, or None."""
+    """What a model has that no Vision Transformer of timm's has, or None."""
     if config.stem != "linear":
         return f"stem={config.stem!r}"
     if config.patch_norm:
@@ -166,17 +166,19 @@ def _is_coarse(config: ViTConfig) -> bool:
 
 
 def to_timm(
-    config: ViTConfig, weights: Mapping[str, Tensor], classes: Sequence[str], *, crop: str = "border"
+    config: ViTConfig, weights: Mapping[str, Tensor], classes: Sequence[str], *, fit: str = "squash"
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config.json and the state dict that `timm.create_model("local-dir:...")` makes the same model of.
+    """The config.json and the state dict of a folder from which timm.create_model loads the same model.
 
-    `crop` is timm's crop_mode: "center" cuts off what sticks out, "border" pads, "squash" stretches. Raises ConfigError
-    for a model that timm cannot express.
+    `fit` is what happens to images of another aspect ratio: "pad" (timm pads with the mean colour), "crop" or "squash".
+    Raises ConfigError for a model that timm cannot express.
     """
     reason = why_not(config)
     if reason is not None:
         raise ConfigError(f"timm has no Vision Transformer with {reason}")
-    theirs = fill_biases(weights, "mlp.fc1", "mlp.fc2")
+    theirs = dict(weights)
+    if config.proj_bias or config.mlp_bias:  # timm has one switch for both
+        theirs = fill_biases(weights, "attn.proj", "mlp.fc1", "mlp.fc2")
     if config.pos_embed == "sincos2d":
         positions = sincos2d_pos_embed(
             (config.image_size[0] // config.patch_size[0], config.image_size[1] // config.patch_size[1]),
@@ -187,7 +189,7 @@ def to_timm(
     architecture, arguments = _architecture(config)
     if config.pos_embed == "rope":
         theirs = {re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", name): tensor for name, tensor in theirs.items()}
-        theirs = fill_biases(theirs, "attn.proj")
+        theirs = fill_biases(theirs, "attn.proj", "mlp.fc1", "mlp.fc2")
     mean, std = config.scaling()
     pretrained = {
         "num_classes": config.num_classes,
@@ -195,7 +197,7 @@ def to_timm(
         "fixed_input_size": True,
         "interpolation": "bicubic",
         "crop_pct": 1.0,
-        "crop_mode": crop,
+        "crop_mode": {"pad": "border", "crop": "center"}.get(fit, "squash"),
         "mean": list(mean),
         "std": list(std),
         "first_conv": "patch_embed.proj",
@@ -246,9 +248,9 @@ def _architecture(config: ViTConfig) -> tuple[str, dict[str, Any]]:
             "rope_rotate_half": True,
             "dynamic_img_size": True,
         }
-        return ("vit_small_patch16_dinov3" if _is_coarse(config) else "eva_large_patch14_196"), arguments
+        return ("vit_small_patch16_dinov3" if _is_coarse(config) else "eva_giant_patch14_224"), arguments
     arguments |= {
-        "proj_bias": config.proj_bias,
+        "proj_bias": config.proj_bias or config.mlp_bias,
         "fc_norm": config.norm_after_pooling,
         "reg_tokens": config.reg_tokens,
         "pos_embed": "none" if config.pos_embed == "none" else "learn",

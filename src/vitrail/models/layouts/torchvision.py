@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.errors import ConfigError
-from vitrail.models.layouts.packing import fill_biases, unfold_class_position
+from vitrail.models.layouts.packing import fill_biases, unfold_positions
 from vitrail.models.vit_config import ViTConfig
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for all its published weights
@@ -80,7 +80,7 @@ def to_torchvision(config: ViTConfig, weights: Mapping[str, Tensor]) -> dict[str
             raise ConfigError(f"torchvision's VisionTransformer has no {name}={getattr(config, name)!r}")
     filled = fill_biases(weights, "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
     if config.no_embed_class:
-        filled = unfold_class_position(filled)
+        filled = unfold_positions(filled, 1)
     names = (
         (r"^cls_token$", "class_token"),
         (r"^patch_embed\.proj\.", "conv_proj."),

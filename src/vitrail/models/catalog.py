@@ -171,7 +171,17 @@ MODELS: dict[str, dict[str, Any]] = {
     "alexnet_32": {**_ALEXNET, "small_images": True, "image_size": 32, "num_classes": 10},
     "resnet18": {**_RESNET18, "image_size": 224},
     "resnet18_32": {**_RESNET18, "small_images": True, "image_size": 32, "num_classes": 10},
+    # Self-attention on maps
+    "attention2d_micro_conv4_32": {
+        "kind": "attention2d",
+        "stem": "conv",
+        "depth": 3,
+        "final_norm": True,
+        "image_size": 32,
+        "num_classes": 10,
+    },
     # Published models for MNIST, their faults mended; the recipes of the same names tell which.
+    "s1_attention2d": {"kind": "attention2d", "image_size": 32, "num_classes": 10},
     "s2_shallow_vit": {**_MNIST, "embed_dim": 32, "depth": 3, "num_heads": 4, "act_layer": "relu", "qkv_bias": False},
     "s5_wide_heads_vit": {
         **_MNIST,

@@ -12,11 +12,19 @@ if TYPE_CHECKING:
 
 # A name -> where its function is. Written out, so that listing recipes imports none.
 RECIPES: dict[str, str] = {
+    "alexnet_cifar10": "vitrail.recipes.cnn",
+    "attention2d_cifar10": "vitrail.recipes.cifar10",
+    "cct_cifar10": "vitrail.recipes.cnn",
     "digits": "vitrail.recipes.digits",
+    "finetune": "vitrail.recipes.finetune",
     "mnist": "vitrail.recipes.mnist",
     "photos": "vitrail.recipes.photos",
+    "resnet18_cifar10": "vitrail.recipes.cnn",
+    "s1_attention2d_cifar10": "vitrail.recipes.cifar10",
     "s2_shallow_vit_mnist": "vitrail.recipes.mnist",
     "s3_vit_256": "vitrail.recipes.photos",
+    "s4_alexnet_cifar10": "vitrail.recipes.cnn",
+    "s4_resnet18_cifar10": "vitrail.recipes.cnn",
     "s5_vit_mnist": "vitrail.recipes.mnist",
     "s5_wide_heads_vit_mnist": "vitrail.recipes.mnist",
 }

@@ -134,6 +134,16 @@ def test_merging_patches_that_are_the_same_is_exact(
     assert expected.std() > 0.1
 
 
+def test_the_mean_counts_a_merged_token_as_often_as_the_patches_it_stands_for(images, tiny_vit: Draw) -> None:
+    model, batch = tiny_vit(global_pool="avg"), images(2, 3, 12, 12)
+    tokens, weights = encode_merging(model.blocks, model.embed(batch).tokens, 2, model.num_prefix_tokens)
+    patches, shares = tokens[:, 1:], weights[:, 1:] / 9
+    model.merge_tokens(2)
+    expected = model.classify(model.fc_norm((patches * shares).sum(dim=1)))
+    torch.testing.assert_close(model(batch), expected, rtol=1e-4, atol=1e-4)
+    assert (model.classify(model.fc_norm(patches.mean(dim=1))) - expected).abs().max() > 1e-3
+
+
 def test_each_block_leaves_fewer_tokens(images, tiny_vit: Draw) -> None:
     model = tiny_vit(depth=3, image_size=16)
     tokens = model.embed(images(2, 3, 16, 16)).tokens

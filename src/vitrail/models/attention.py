@@ -48,14 +48,15 @@ class Attention(nn.Module):
         batch, num_tokens, _ = tokens.shape
         heads = (self.num_heads, self.head_dim)
         if num_queries is None:
-            query, key, value = self.qkv(tokens).view(batch, num_tokens, 3, *heads).permute(2, 0, 3, 1, 4).unbind(0)
+            # Split before heads and tokens change places: so the backward pass writes its gradients side by side at once.
+            query, key, value = self.qkv(tokens).view(batch, num_tokens, 3, *heads).unbind(2)
         else:
             inner, weight, bias = self.num_heads * self.head_dim, self.qkv.weight, self.qkv.bias
             biases = (bias[:inner], bias[inner:]) if self.qkv_bias else (None, None)
             query = F.linear(tokens[:, :num_queries], weight[:inner], biases[0])
-            query = query.view(batch, num_queries, *heads).transpose(1, 2)
-            key_value = F.linear(tokens, weight[inner:], biases[1]).view(batch, num_tokens, 2, *heads)
-            key, value = key_value.permute(2, 0, 3, 1, 4).unbind(0)
+            query = query.view(batch, num_queries, *heads)
+            key, value = F.linear(tokens, weight[inner:], biases[1]).view(batch, num_tokens, 2, *heads).unbind(2)
+        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
         query, key = self.q_norm(query), self.k_norm(key)
         if rotation is not None:
             key = rotate(key, rotation)

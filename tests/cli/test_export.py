@@ -43,6 +43,8 @@ def scaled(classifier: Any, pixels: Any) -> torch.Tensor:
 def test_a_trained_vit_opens_in_timm_with_equal_logits(vitrail: Any, vit_run: Path) -> None:
     done = vitrail("export", vit_run, "--format=timm", "--output=for timm")
     assert done.code == 0, done.err
+    in_use = vitrail("export", vit_run, "--format=timm", "--output=for timm")
+    assert (in_use.code, in_use.error) == (2, "for timm is not empty; give --output a new folder")
     first, checked, *_, last = done.out.splitlines()
     assert first == f"{Path('for timm')} holds config.json, model.safetensors"
     assert checked.startswith("checked: read again, 8 random images have the same logits, but for ")
@@ -83,8 +85,3 @@ def test_mistakes_are_one_sentence(vitrail: Any, run: Path) -> None:
     done = vitrail("export", run)
     assert done.code == 2
     assert "--format" in done.error
-
-
-def test_a_folder_in_use_is_left_alone(vitrail: Any, vit_run: Path) -> None:
-    done = vitrail("export", vit_run, "--format=timm", "--output", vit_run)
-    assert (done.code, done.error) == (2, "vit is not empty; give --output a new folder")

@@ -43,7 +43,7 @@ def test_shapes_tell_the_model(changed: dict[str, Any]) -> None:
     assert told(config) == config
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(1, 6).map(lambda heads: 64 * heads), st.floats(0.2, 8))
 def test_the_hidden_width_is_never_one_less(dim: int, ratio: float) -> None:
     config = ViTConfig.model_validate({"embed_dim": dim, "num_heads": 1, "depth": 1, "mlp_ratio": ratio})

@@ -187,18 +187,24 @@ def test_features_of_backbones_in_each_layout(name: str, grid: tuple[int, int], 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["dla34", "levit_128", "deit_tiny_distilled_patch16_224", "crossvit_9_240", "ghostnet_050", "inception_v4"]
+    "name",
+    [
+        *("dla34", "levit_128", "deit_tiny_distilled_patch16_224", "crossvit_9_240", "ghostnet_050", "inception_v4"),
+        *("volo_d1_224", "sequencer2d_s"),
+    ],
 )
 def test_pooling_and_classifying_is_the_forward_pass(name: str) -> None:
-    """Among them heads that are convolutions, several heads, hidden layers before the head, several streams."""
+    """Among them heads that are convolutions, several heads, hidden layers before them, pooling within."""
     model = tiny(f"timm:{name}")
     images = pixels(2, 3, *model.config.image_size)
-    torch.testing.assert_close(model.classify(model.pool(model.forward_features(images))), model(images))
+    pooled = model.pool(model.forward_features(images))
+    torch.testing.assert_close(model.classify(pooled), model(images), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(images), model.net((images / 255 - 0.5) / 0.5), rtol=1e-4, atol=1e-5)
     if name.startswith("crossvit"):
         with pytest.raises(ConfigError, match=r"^timm's crossvit_9_240 has several streams of tokens"):
             model.features(images)
     else:
-        torch.testing.assert_close(model.features(images).logits, model(images))
+        torch.testing.assert_close(model.features(images).logits, model(images), rtol=1e-4, atol=1e-5)
 
 
 def test_a_backbone_begins_with_its_own_image_size_and_classes() -> None:

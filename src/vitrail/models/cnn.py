@@ -234,9 +234,13 @@ class TimmModel(nn.Module):
 
     @property
     def head(self) -> nn.Module:
-        """The last linear layer; a few backbones have several, whose answers they average."""
+        """The last linear layer; a few backbones have several, whose answers they join."""
         head = self.net.get_classifier()
-        return head if isinstance(head, nn.Module) else nn.ModuleList(head)
+        if hasattr(head, "global_pool"):  # sequencer's is pooling and layer in one
+            head = head.fc
+        heads: list[nn.Module] = [head] if isinstance(head, nn.Module) else [*head]
+        heads += filter(None, [getattr(self.net, "aux_head", None)])  # volo's, which reads every patch
+        return heads[0] if len(heads) == 1 else nn.ModuleList(heads)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The last maps or tokens, before pooling, laid out as the backbone has them."""

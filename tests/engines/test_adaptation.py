@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,8 +8,9 @@ from torch import nn
 from vitrail.checkpoint import ModelCard
 from vitrail.data.preprocess import Preprocess
 from vitrail.engines.adaptation import adapted, parse_size
+from vitrail.engines.pytorch import TorchEngine
 from vitrail.errors import ConfigError
-from vitrail.models import create_model
+from vitrail.models import create_model, model_config
 
 
 def model_and_card(**settings) -> tuple[nn.Module, ModelCard]:
@@ -108,3 +110,28 @@ def test_merging_is_refused_where_it_makes_no_sense():
     with pytest.raises(ConfigError, match=r"^merge_tokens=2 is not possible: small has no tokens to merge$"):
         adapted(nn.Linear(2, 2), card, None, merge_tokens=2)
     assert adapted(nn.Linear(2, 2), card, None) is card
+
+
+@pytest.mark.parametrize("name", ["resnet18_32", "cct_2_3x2_32", "attention2d_micro_conv4_32"])
+def test_other_families_take_other_sizes_too(name):
+    model = create_model(name, num_classes=2)
+    preprocess = Preprocess(image_size=model.config.image_size, channels=3, fit="crop")
+    card = ModelCard(model_name=name, model=model.config, classes=("a", "b"), preprocess=preprocess)
+    size = adapted(model, card, "40x24").preprocess.image_size
+    images = np.zeros((2, *size, 3), np.uint8)
+    engine = TorchEngine(model, torch.device("cpu"))
+    logits, features = engine.logits_and_features(images)
+    assert (logits.shape, len(features), features.shape[1] > 2) == ((2, 2), 2, True)
+    np.testing.assert_allclose(logits, engine.logits(images), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ConfigError, match=rf"^merge_tokens=2 is not possible: {name} has no tokens to merge$"):
+        adapted(model, card, None, merge_tokens=2)
+
+
+def test_a_size_too_small_for_a_network_is_refused_in_its_own_words():
+    config = model_config("alexnet", num_classes=2)
+    preprocess = Preprocess(image_size=config.image_size, channels=3, fit="crop")
+    card = ModelCard(model_name="alexnet", model=config, classes=("a", "b"), preprocess=preprocess)
+    with pytest.raises(
+        ConfigError, match=r"^image_size=40 does not fit alexnet: image_size=40 is too small for .*; use 63 or more$"
+    ):
+        adapted(nn.Identity(), card, 40)

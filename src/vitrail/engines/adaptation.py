@@ -68,11 +68,10 @@ def _check_size(card: ModelCard, size: Size) -> None:
     """
     problem = _problem(card.model, size)
     if problem is not None:
-        near = [_text(other) for other in _near(card.model, size)]
-        raise ConfigError(
-            f"image_size={_text(size)} does not fit {card.model_name}: {problem}"
-            + (f"; use {' or '.join(near)}" if near else "")
-        )
+        near = " or ".join(map(_text, _near(card.model, size)))
+        # The config's own advice ends with other settings, which a trained model can no longer have.
+        said = f"{problem.partition(';')[0]}; use {near}" if near else problem.partition(", or ")[0]
+        raise ConfigError(f"image_size={_text(size)} does not fit {card.model_name}: {said}")
     try:
         with torch.device("meta"), torch.inference_mode():
             build_model(card.model).eval()(torch.zeros(1, card.model.in_chans, *size, dtype=torch.uint8))
@@ -82,11 +81,11 @@ def _check_size(card: ModelCard, size: Size) -> None:
 
 
 def _problem(config: ImageModelConfig, size: Size) -> str | None:
-    """Why a model's config refuses a size, without its advice, which is for models that are not trained yet."""
+    """Why a model's config refuses a size; None where it does not."""
     try:
         type(config).model_validate({**config.model_dump(), "image_size": size})
     except ValidationError as error:
-        return str(from_validation(error)).partition(";")[0]
+        return str(from_validation(error))
     return None
 
 

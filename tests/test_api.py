@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import vitrail
-from vitrail import api, session
+from vitrail import session
 from vitrail.data.dataset import Dataset
 from vitrail.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingError
 from vitrail.training.loop import Progress, Training
@@ -269,23 +269,6 @@ def test_evaluate_gives_what_train_gave(digits_run):
     assert run.evaluate()["test"] == run.result["test"]
     assert run.evaluate("digits", "validation")["validation"] == run.result["validation"]
     assert run.result["test"]["accuracy"] > 0.8
-
-
-def test_required_results():
-    metrics = {"accuracy": 0.9, "loss": 0.4, "ece": 0.05, "images": 10, "per_class": []}
-    assert api.missed_requirements(metrics, {"accuracy": 0.9, "loss": 0.4, "ece": 0.06, "images": 10}) == []
-    assert api.missed_requirements(metrics, {"accuracy": 0.900001, "loss": 0.3, "images": 11}) == [
-        "accuracy is 0.9, below the required 0.900001",
-        "loss is 0.4, above the required 0.3",
-        "images is 10, below the required 11",
-    ]
-    assert api.missed_requirements(metrics | {"loss": float("nan")}, {"loss": 1.0}) == [
-        "loss is nan, above the required 1"
-    ]
-    with pytest.raises(
-        ConfigError, match=r"There is no result 'per_class' to require\. Use one of accuracy, loss, ece"
-    ):
-        api.missed_requirements(metrics, {"per_class": 1.0})
 
 
 def test_load_leaves_the_callers_random_numbers_alone(digits_run):

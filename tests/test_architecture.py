@@ -24,16 +24,17 @@ LAYERS = (
     ("hub",),
     ("models", "data", "figures"),
     ("config",),
-    ("recipes", "checkpoint", "weight_files", "evaluation"),
+    ("recipes", "checkpoint", "weight_files", "descriptions", "evaluation"),
     ("predictions", "runs", "environment"),
     ("engines", "pretrained", "sorting", "suggestions"),
     ("training", "interpretation"),
     ("classifier",),
-    ("labelling",),
+    ("labelling", "embedding", "initialization", "loading"),
     ("preparation", "history"),
-    ("comparison", "searching", "exporting", "planning"),
+    ("evaluation_data",),
+    ("probing", "comparison", "searching", "exporting", "planning"),
     ("reporting",),
-    ("session",),
+    ("session", "publishing"),
     ("api",),
     ("serving", "sklearn", "cli"),
 )
@@ -43,7 +44,7 @@ UNLAYERED = ("__init__.py", "__main__.py")  # the package itself hands on names 
 VERBS = frozenset(
     {"train", "evaluate", "predict", "explain", "inspect", "report", "compare", "audit", "pretrain", "tune", "export"}
     | {"serve", "push", "shard", "plan", "embed", "load", "create_model"}
-    | {"list_models", "list_runs", "difference"}
+    | {"list_models", "list_runs", "difference", "linear_probe", "knn"}
 )
 VERB_ALLOWED = frozenset({"data/audit.py"})  # the noun; vitrail.data has no verb of that name to overwrite
 

@@ -45,8 +45,12 @@ def test_what_lies_in_the_cache_needs_no_network(
     assert fetch_file("owner/small", "model.safetensors") == path
 
 
-def test_a_file_may_be_missing(small: Repository) -> None:
+def test_a_file_may_be_missing(hub: LoopbackHub, small: Repository) -> None:
     assert find_file("owner/small", "other.json") is None
+    fetch_file("owner/small", "config.json")
+    hub.down = True
+    assert find_file("owner/small", "other.json") is None
+    hub.down = False
     with pytest.raises(CheckpointError, match=r"^owner/small on http://127.0.0.1:\d+ has no file other.json; give an"):
         fetch_file("owner/small", "other.json")
 
@@ -54,7 +58,7 @@ def test_a_file_may_be_missing(small: Repository) -> None:
 def by_hand(name: str) -> str:
     return (
         rf"this is offline; where there is a network, download http://127\.0\.0\.1:\d+/owner/small/resolve/main/{name} "
-        "and the files beside it into a folder, and give that folder in place of the name$"
+        "and the other files of that repository into a folder, and give that folder in place of the name$"
     )
 
 

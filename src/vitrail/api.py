@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -13,30 +13,35 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from vitrail import history, models
-from vitrail.checkpoint import load_model
 from vitrail.classifier import Classifier, Count
-from vitrail.config import RunConfig, config_to_json, parse_duration
+from vitrail.config import RunConfig, parse_duration
 from vitrail.data.audit import Audit
+from vitrail.data.images import list_images
 from vitrail.data.splits import read_splits
-from vitrail.engines.adaptation import SizeLike, adapted, changes
-from vitrail.engines.pytorch import TorchEngine, resolve_device
-from vitrail.errors import ConfigError, suggest
+from vitrail.embedding import Embeddings, embed_images
+from vitrail.engines.adaptation import SizeLike, changes
+from vitrail.engines.pytorch import resolve_device
+from vitrail.errors import ConfigError
+from vitrail.evaluation import probes
+from vitrail.evaluation_data import evaluation_images, published_images
+from vitrail.exporting.folders import Exported, export_classifier
+from vitrail.initialization import initial_model
 from vitrail.labelling import Predictions, Wishes, label_images, list_inputs
+from vitrail.loading import check_classes, find_source
+from vitrail.predictions import check_output
 from vitrail.preparation import (
     Request,
-    TrainingData,
     audit_requested,
-    evaluation_images,
-    is_repetition,
+    create_run,
     open_requested,
     prepare_new,
     prepare_resumed,
+    repeat_if_equal,
 )
-from vitrail.reporting.run_figures import (
-    Picture,
-    run_html,
-)
-from vitrail.runs import RunDirectory, copy_decisions, find_run, new_run, newest_unfinished
+from vitrail.probing import probe_run
+from vitrail.publishing import push_run
+from vitrail.reporting.run_figures import Picture, run_html
+from vitrail.runs import RunDirectory, find_run, new_run, newest_unfinished
 from vitrail.session import metrics_of, say_nothing, train_prepared
 
 if TYPE_CHECKING:
@@ -44,9 +49,6 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-
-_BETTER_SMALL = frozenset({"loss", "ece", "loss_uncalibrated", "ece_uncalibrated"})
-_NO_MERIT = frozenset({"temperature", "smallest_difference"})
 
 
 class Run:
@@ -78,6 +80,12 @@ class Run:
         """As `vitrail.predict`."""
         return predict(self.path, images, device=device)
 
+    def embed(
+        self, images: Sequence[str | Path] | str | Path, output: str | Path | None = None, device: str = "auto"
+    ) -> Embeddings:
+        """As `vitrail.embed`."""
+        return embed(self.path, images, output=output, device=device)
+
     def figures(self) -> dict[str, Picture]:
         """The pictures of the run by name, such as "curves" and "confusion"; a notebook shows each as it is."""
         return {path.stem: Picture(path) for path in sorted(self.directory.figures_path.glob("*.png"))}
@@ -89,28 +97,37 @@ class Run:
         return run_html(str(self.path), self.result, self.figures())
 
 
-def create_model(name: str, **settings: Any) -> nn.Module:
-    """An untrained model by name: `create_model("vit_tiny_patch16_224", num_classes=10)`, settings of ViTConfig.
+def create_model(name: str, *, init: str | None = None, offline: bool = False, **settings: Any) -> nn.Module:
+    """A model by name: `create_model("vit_tiny_patch16_224", num_classes=10)`, settings of its config.
 
-    It takes (B, C, rows, columns) uint8 in 0..255 or float in 0..1 and gives logits (B, num_classes).
-    Raises ConfigError for an unknown name or settings that do not fit together.
+    It takes (B, C, rows, columns) uint8 in 0..255 or float in 0..1 and gives logits (B, num_classes). It is untrained,
+    but for the weights that `init` names, as for `train`; its head too, unless it has as many classes as they have.
+    Raises ConfigError for an unknown name or settings that do not fit together, CheckpointError for unfit weights.
     """
-    return models.create_model(name, **settings)
+    if init is None:
+        return models.create_model(name, **settings)
+    return initial_model(name, settings, init, offline=offline)
 
 
 def load(
-    run: str | Path, device: str = "auto", *, image_size: SizeLike | None = None, merge_tokens: int = 0
+    run: str | Path,
+    device: str = "auto",
+    *,
+    image_size: SizeLike | None = None,
+    merge_tokens: int = 0,
+    offline: bool = False,
 ) -> Classifier:
     """The classifier of a run ("last" is the newest finished one), on `device`.
+
+    A published model is one too: "timm:<name>", "hf:<owner>/<model>" or "torchvision:<name>", downloaded unless
+    `offline`, or a file or folder of weights.
 
     With `image_size`, such as 96 or (96, 128) rows and columns, it looks at larger, smaller or non-square images than
     in training; with `merge_tokens` it merges so many patches in each block, which is faster and a little less exact.
     Raises ConfigError if there is no such run, or for what does not fit its model, CheckpointError if that is missing
     or damaged.
     """
-    model, card = load_model(find_run(run).path)
-    card = adapted(model, card, image_size, merge_tokens)
-    return Classifier(TorchEngine(model, resolve_device(device)), card)
+    return find_source(run).classifier(device, image_size, merge_tokens, offline=offline)
 
 
 def train(
@@ -118,6 +135,7 @@ def train(
     *,
     recipe: str | None = None,
     model: str | None = None,
+    init: str | Path | None = None,
     epochs: int | None = None,
     time: float | str | None = None,
     seed: int | None = None,
@@ -127,6 +145,7 @@ def train(
     precision: str | None = None,
     settings: Mapping[str, Any] | None = None,
     corrections: str | Path | None = None,
+    offline: bool = False,
     report: Report | None = None,
     started: float | None = None,
 ) -> Run:
@@ -136,6 +155,8 @@ def train(
     CSV file of corrections to it. `settings` are dotted keys, as for --set. `time` is the wall time for all of it, in
     seconds or as text such as "10m", instead of `epochs`. `recipe` is a recipe's name, or a run whose settings are
     taken; if none is changed, nor its data, a finished run is repeated, with the same weights to the last bit.
+    `init` names the weights to begin with: timm:<name>, hf:<owner>/<model>, torchvision:<name>, a file or folder of
+    weights, or a run; the model is then theirs where no `model` is named. With `offline` nothing is downloaded.
     `report` is called with a Progress as training goes on; `started` is time.perf_counter() at the command's start.
     With `resume`, the run at `out`, or the newest unfinished one, goes on; it must have the same config and data.
     Raises ConfigError, DataError, TrainingError or CheckpointError with one sentence, Interrupted after a signal.
@@ -143,6 +164,7 @@ def train(
     started = perf_counter() if started is None else started
     seconds = parse_duration(time) if isinstance(time, str) else time
     request = Request(_sources(data), recipe, model, epochs, seed, precision, settings, _path(corrections), seconds)
+    request = replace(request, init=None if init is None else str(init), offline=offline)
     target = resolve_device(device)
     if resume:
         directory = find_run(out) if out is not None else newest_unfinished()
@@ -161,25 +183,12 @@ def train(
         dataset, corrections_read = open_requested(request)
         config, content = prepare_new(dataset, request, corrections_read)
         directory = RunDirectory(out) if out is not None else new_run(dataset.name, config.recipe)
-        _create(directory, config, content)
+        create_run(directory, config, content)
         if request.like is not None:
-            _repeat_if_equal(request.like, directory, config, content, str(target))
+            repeat_if_equal(request.like, directory, config, content, str(target))
     with directory.locked():
         train_prepared(directory, config, content, target, report or say_nothing, started)
     return Run(directory.path)
-
-
-def _repeat_if_equal(
-    like: RunDirectory, directory: RunDirectory, config: RunConfig, content: TrainingData, device: str
-) -> None:
-    """Let a run take the decisions of the one it repeats, if it does repeat it; say which of the two it is."""
-    if is_repetition(like, config, content, device):
-        copy_decisions(like, directory)
-        logger.info("%s", f"This repeats {like.path} step by step")
-    else:
-        logger.info(
-            "%s", f"This takes the settings of {like.path}, and is no repetition: data, settings or device differ"
-        )
 
 
 def _sources(data: str | Path | Sequence[str | Path] | None) -> tuple[str, ...]:
@@ -191,13 +200,6 @@ def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _create(directory: RunDirectory, config: RunConfig, content: TrainingData) -> None:
-    """Make the run's directory, with all that is known before training."""
-    audit = None if content.audit is None else json.dumps(content.audit.to_dict(), indent=1) + "\n"
-    corrections = None if content.corrections is None else content.corrections.text
-    directory.create(config_to_json(config), content.splits.to_json() + "\n", corrections, audit)
-
-
 def evaluate(
     run: str | Path,
     data: str | Path | Sequence[str | Path] | None = None,
@@ -207,6 +209,7 @@ def evaluate(
     image_size: SizeLike | None = None,
     merge_tokens: int = 0,
     device: str = "auto",
+    offline: bool = False,
     started: float | None = None,
     report: Count | None = None,
 ) -> dict[str, Any]:
@@ -219,22 +222,27 @@ def evaluate(
     Raises ConfigError for an unknown run or split, or classes that differ, DataError for data that changed.
     """
     started = perf_counter() if started is None else started
-    directory = find_run(run)
-    if directory.result() is None and data is None and split == "test":
+    source = find_source(run)
+    directory = source.directory
+    if directory is not None and directory.result() is None and data is None and split == "test":
         raise ConfigError(
             f"{directory.path} has not finished, and its test images are read once, at the end; "
             "finish it with --resume, or evaluate --split validation"
         )
-    classifier = load(directory.path, device, image_size=image_size, merge_tokens=merge_tokens)
-    preprocess = classifier.card.preprocess
-    dataset, images = evaluation_images(directory, _sources(data), split, _path(corrections), preprocess)
+    classifier = source.classifier(device, image_size, merge_tokens, offline=offline)
+    check_classes(classifier, source.name)
+    card, asked = classifier.card, (_sources(data), split, _path(corrections))
+    if directory is None:
+        dataset, images = published_images(card, source.name, *asked)
+    else:
+        dataset, images = evaluation_images(directory, *asked, card.preprocess)
     logits = classifier.logits(images.pixels, report)
-    known = directory.result() or {}
-    config = directory.config()
+    known = {} if directory is None else directory.result() or {}
+    config = RunConfig(recipe="", model_name=card.model_name) if directory is None else directory.config()
     return {
-        "run": str(directory.path),
+        "run": source.name,
         "dataset": dataset.name,
-        "recipe": config.recipe,
+        "recipe": config.recipe or None,
         "model": config.model_name,
         "parameters": models.count_parameters(classifier.card.model),
         "images_seen": known.get("images_seen"),
@@ -244,29 +252,6 @@ def evaluate(
         **changes(classifier.card, merge_tokens),
         split: metrics_of(classifier.card, config, logits, images.labels),
     }
-
-
-def missed_requirements(metrics: Mapping[str, Any], requirements: Mapping[str, float]) -> list[str]:
-    """One sentence for each result that misses what is required of it, such as {"accuracy": 0.95}.
-
-    Results must be at least as large; loss and ece, which are better small, at most.
-    Raises ConfigError for a name that is no single number among the results.
-    """
-    numbers = {
-        name: value for name, value in metrics.items() if isinstance(value, int | float) and name not in _NO_MERIT
-    }
-    for name in requirements:
-        if name not in numbers:
-            raise ConfigError(
-                f"There is no result {name!r} to require.{suggest(name, numbers)} Use one of {', '.join(numbers)}"
-            )
-    missed: list[str] = []
-    for name, required in requirements.items():
-        if name in _BETTER_SMALL and not numbers[name] <= required:
-            missed.append(f"{name} is {numbers[name]:.6g}, above the required {required:.6g}")
-        elif name not in _BETTER_SMALL and not numbers[name] >= required:
-            missed.append(f"{name} is {numbers[name]:.6g}, below the required {required:.6g}")
-    return missed
 
 
 def predict(
@@ -280,6 +265,7 @@ def predict(
     image_size: SizeLike | None = None,
     merge_tokens: int = 0,
     device: str = "auto",
+    offline: bool = False,
     report: Count | None = None,
 ) -> Predictions:
     """A Prediction for each image file; `images` are files, folders (searched whole) and globs.
@@ -294,16 +280,83 @@ def predict(
     CheckpointError when the disk refuses; what is sorted by then stays.
     """
     wishes = Wishes(None if output is None else Path(output), None if sort is None else Path(sort), link, suggest)
-    directory = find_run(run)
+    source = find_source(run)
     paths, notes = list_inputs([images] if isinstance(images, str | Path) else list(images), wishes)
     wishes.check()
     known = None
-    if suggest is not None and directory.splits_path.is_file():
-        known = read_splits(directory.splits_path).hashes()
-    classifier = load(directory.path, device, image_size=image_size, merge_tokens=merge_tokens)
+    if suggest is not None and source.directory is not None and source.directory.splits_path.is_file():
+        known = read_splits(source.directory.splits_path).hashes()
+    classifier = source.classifier(device, image_size, merge_tokens, offline=offline)
+    check_classes(classifier, source.name)
     predictions = label_images(classifier, paths, wishes, known=known, report=report)
     predictions.notes = (*notes, *predictions.notes)
     return predictions
+
+
+def embed(
+    run: str | Path,
+    images: Sequence[str | Path] | str | Path,
+    *,
+    output: str | Path | None = None,
+    image_size: SizeLike | None = None,
+    merge_tokens: int = 0,
+    device: str = "auto",
+    offline: bool = False,
+    report: Count | None = None,
+) -> Embeddings:
+    """The vector that the head of a run's model reads of each image file; `images` are as for `predict`.
+
+    They are the result's `vectors`, or with `output`, a .parquet, .jsonl or .csv file, written there a part at a time,
+    each with the image's name and content hash. A file that cannot be read has a row with its `error`. `image_size` and
+    `merge_tokens` are as for `load`; `report` is called with the numbers of images done and in all.
+    Raises ConfigError for an unknown run, paths without images or an unfit `output`, CheckpointError if the disk
+    refuses.
+    """
+    target = _path(output)
+    if target is not None:
+        check_output(target, "embeddings")
+    classifier = load(run, device, image_size=image_size, merge_tokens=merge_tokens, offline=offline)
+    paths = list_images([images] if isinstance(images, str | Path) else list(images))
+    return embed_images(classifier, paths, target, report)
+
+
+def linear_probe(run: str | Path, data: str | Path | Sequence[str | Path] | None = None, **how: Any) -> dict[str, Any]:
+    """How well a linear classifier on the vectors of a run's model tells the classes of `data` apart.
+
+    It learns from the training images, chooses the strength of its regularisation on validation, and is tested once;
+    the model itself stays as it is. `data` may have any classes, and is the run's own where nothing is named, with its
+    splits; where other data lacks splits they are drawn as for training. The result is the JSON object of
+    `vitrail probe`; `test` says in `seen_in_training` how many images the run was trained on or chosen by, if known.
+    `how` are image_size, merge_tokens, device, offline and report, as for `embed`.
+    Raises ConfigError and DataError as `evaluate` does.
+    """
+    return probe_run(probes.linear_probe, run, _sources(data), **how)
+
+
+def knn(run: str | Path, data: str | Path | Sequence[str | Path] | None = None, **how: Any) -> dict[str, Any]:
+    """As `linear_probe`, but each image gets the class of the training images whose vectors are most like its own."""
+    return probe_run(probes.knn, run, _sources(data), **how)
+
+
+def export(run: str | Path, format: str, output: str | Path | None = None, *, offline: bool = False) -> Exported:
+    """Write a run's model for another library, "timm" or "huggingface", into the folder `output`, new or empty.
+
+    What was written is read again, and must give the same logits. Without `output` it goes to exports/<run>-<format>.
+    Raises ConfigError for a model that the format cannot express, ExportError if what was written answers otherwise.
+    """
+    source = find_source(run)
+    classifier = source.classifier("cpu", offline=offline)
+    check_classes(classifier, source.name)
+    return export_classifier(classifier, source.name, format, _path(output))
+
+
+def push(run: str | Path, repository: str, *, private: bool = False) -> str:
+    """Upload a finished run's model with a model card to `repository`, owner/name on the hub; gives its address.
+
+    It is made if it is not there, with `private` for its owner alone. Images and paths of this machine stay here.
+    Raises ConfigError for an unknown or unfinished run, CheckpointError if the hub refuses or is not reached.
+    """
+    return push_run(find_run(run), repository, private=private)
 
 
 def audit(data: str | Path | Sequence[str | Path], *, corrections: str | Path | None = None) -> Audit:

@@ -132,6 +132,8 @@ class RunConfig(BaseModel):
     """name of the model, as `vitrail models` lists it"""
     seed: Annotated[int, Field(ge=0)] = 0
     """seed of weights, order, augmentation and dropout"""
+    init: str | None = None
+    """weights that training begins with, as --init names them; none: random ones"""
     data: DataConfig = DataConfig()
     """which images"""
     model: AnyModelConfig = ViTConfig()
@@ -179,7 +181,7 @@ def _type_name(annotation: Any) -> str:
     return {"str": "text", "bool": "true or false"}.get(name, name)
 
 
-_OPTIONS = {"recipe": "--recipe", "model_name": "--model", "model.kind": "--model"}
+_OPTIONS = {"recipe": "--recipe", "model_name": "--model", "model.kind": "--model", "init": "--init"}
 
 
 def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:

@@ -35,7 +35,7 @@ def fetch_file(repository: str, file: str, *, offline: bool = False) -> Path:
 
 def find_file(repository: str, file: str, *, offline: bool = False) -> Path | None:
     """As `fetch_file`, but None where the repository, or offline the cache, has no such file."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     _check_name(repository)
@@ -48,13 +48,16 @@ def find_file(repository: str, file: str, *, offline: bool = False) -> Path | No
         try:
             get_hf_file_metadata(hf_hub_url(repository, file))  # fails at once where hf_hub_download tries for a minute
         except EntryNotFoundError:
-            return None
+            pass  # hf_hub_download will write it down, for when there is no network
         except Exception as error:
-            with contextlib.suppress(LocalEntryNotFoundError):
-                if _is_network(error):
-                    return Path(hf_hub_download(repository, file, local_files_only=True))
-            raise
-        path = Path(hf_hub_download(repository, file))
+            cached = try_to_load_from_cache(repository, file)
+            if cached is None or not _is_network(error):
+                raise
+            return Path(cached) if isinstance(cached, str) else None  # known not to be there
+        try:
+            path = Path(hf_hub_download(repository, file))
+        except EntryNotFoundError:
+            return None
     _check_hash(path, repository, file)
     return path
 
@@ -199,7 +202,7 @@ def _by_hand(repository: str, file: str) -> str:
     """How to do without the network."""
     return (
         f"this is offline; where there is a network, download {_endpoint()}/{repository}/resolve/main/{file} and the "
-        "files beside it into a folder, and give that folder in place of the name"
+        "other files of that repository into a folder, and give that folder in place of the name"
     )
 
 

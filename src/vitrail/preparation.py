@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from vitrail import models
-from vitrail.config import RunConfig, differences, with_settings
-from vitrail.data.audit import Audit, audit_dataset, broken_sentence, check_broken
+from vitrail.config import RunConfig, config_to_json, differences, with_settings
+from vitrail.data.audit import Audit, audit_dataset, check_broken
 from vitrail.data.corrections import Corrections, check_corrections, corrected, read_corrections
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.folders import holds_class_folders
@@ -21,9 +22,12 @@ from vitrail.data.named import NAMED
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.sources import open_dataset
 from vitrail.data.splits import Splits, fingerprint, make_splits, read_splits
-from vitrail.errors import ConfigError, DataError, some
+from vitrail.errors import ConfigError, DataError
+from vitrail.initialization import InitialWeights, begun_from, initial_weights, open_initial, reopened
+from vitrail.pretrained import Pretrained, settled
 from vitrail.recipes import RECIPES, recipe_for, recipe_function
-from vitrail.runs import RunDirectory, find_run
+from vitrail.runs import RunDirectory, copy_decisions, find_run
+from vitrail.training.state import checkpoint_paths
 from vitrail.training.trackers import check_tracker
 
 logger = logging.getLogger(__name__)
@@ -44,6 +48,8 @@ class Request:
     settings: Mapping[str, Any] | None = None
     corrections: Path | None = None
     time_seconds: float | None = None
+    init: str | None = None
+    offline: bool = False
     like: RunDirectory | None = None  # the run that `recipe` names, whose config is taken
 
     def all_settings(self) -> dict[str, Any]:
@@ -104,6 +110,7 @@ class TrainingData:
     validation: ImageSet
     audit: Audit | None = None
     corrections: Corrections | None = None
+    initial: InitialWeights | None = None
 
     def identity(self) -> list[str]:
         """What must be equal in a run that goes on, or is repeated: images and labels, and the names of classes."""
@@ -122,17 +129,18 @@ def open_requested(request: Request) -> tuple[Dataset, Corrections | None]:
 
 def open_data_of(directory: RunDirectory, data: tuple[str, ...] = (), num_workers: int | None = None) -> Dataset:
     """The data that a run was trained on, its corrections applied; looked for at `data` if given."""
-    return _corrected_as_in(directory, _open_original(directory, data, num_workers))
+    return corrected_as_in(directory, open_original(directory, data, num_workers))
 
 
-def _corrected_as_in(directory: RunDirectory, original: Dataset) -> Dataset:
-    """The data with the corrections that a run keeps, if it does."""
+def corrected_as_in(directory: RunDirectory, original: Dataset) -> Dataset:
+    """The data of a run with the corrections that it keeps, if it does."""
     if directory.config().data.corrections is None:
         return original
     return corrected(original, read_corrections(directory.corrections_path))
 
 
-def _open_original(directory: RunDirectory, data: tuple[str, ...] = (), num_workers: int | None = None) -> Dataset:
+def open_original(directory: RunDirectory, data: tuple[str, ...] = (), num_workers: int | None = None) -> Dataset:
+    """The data that a run was trained on as it is without corrections; looked for at `data` if given."""
     config = directory.config().data
     return open_dataset(*(data or (config.source, *config.also)), num_workers=num_workers or config.num_workers)
 
@@ -146,7 +154,11 @@ def prepare_new(
         dataset = corrected(dataset, corrections)
     if len(dataset.classes) < 2:
         raise DataError(f"{dataset.name} has one class, {', '.join(dataset.classes)}; a classifier needs two or more")
-    config = _fit_to_classes(_requested_config(request, dataset), request, dataset)
+    init = _requested_init(request)
+    named = None if init is None or request.model is None else _requested_config(request, dataset).model
+    pretrained = None if init is None else open_initial(init, named, offline=request.offline)
+    config = _fit_to_classes(_requested_config(request, dataset, pretrained), request, dataset)
+    initial = None if pretrained is None else initial_weights(pretrained, config, dataset.classes)
     check_tracker(config.training.tracker)
     preprocess = preprocess_of(config)
     if corrections is not None:
@@ -164,7 +176,8 @@ def prepare_new(
     test = splits.parts["test"].members if "test" in splits.parts else None
     counts = f"{len(train):,} images to train on, {len(validation):,} to choose the best epoch by"
     logger.info("%s", f"{dataset.name}: {counts}" + ("" if test is None else f", {len(test.names):,} for the test"))
-    return _fit_to_pixels(config, train), TrainingData(dataset, splits, train, validation, audit, corrections)
+    content = TrainingData(dataset, splits, train, validation, audit, corrections, initial)
+    return _fit_to_pixels(config, train), content
 
 
 def audit_requested(request: Request) -> Audit:
@@ -198,25 +211,42 @@ def prepare_resumed(directory: RunDirectory, request: Request) -> tuple[RunConfi
             f"{directory.path} was trained on {splits.dataset}, not {dataset.name}; resume it on its own data"
         )
     preprocess = preprocess_of(config)
+    initial = None
+    if config.init is not None and not checkpoint_paths(directory.checkpoints_path):
+        began = (directory.journal.last("start") or {}).get("init")
+        initial = reopened(config, splits.classes, began, offline=request.offline)
     train, validation = (splits.images(dataset, name, preprocess) for name in ("train", "validation"))
-    return config, TrainingData(dataset, splits, train, validation)
+    return config, TrainingData(dataset, splits, train, validation, initial=initial)
 
 
-def _requested_config(request: Request, dataset: Dataset) -> RunConfig:
-    """The recipe with what the user asked for; its images as large as the data's if the user named no recipe."""
+def _requested_init(request: Request) -> str | None:
+    """The weights to begin with: those asked for, else those of the run whose settings are taken."""
+    if request.init is not None:
+        return settled(request.init)
+    return None if request.like is None else request.like.config().init
+
+
+def _requested_config(request: Request, dataset: Dataset, pretrained: Pretrained | None = None) -> RunConfig:
+    """The recipe with what the user asked for; its images as large as the data's if the user named no recipe.
+
+    With the weights to begin with, the model and its images are as theirs.
+    """
     rows, columns, channels = dataset.shape
     source, *also = request.data or (dataset.name,)
     if request.like is not None:
         config = _of_run(request.like, request, channels)
     else:
         known = dataset.name if source in NAMED else ""  # a folder called digits may hold anything
-        name = request.recipe or recipe_for(known, (rows, columns), channels)
+        name = request.recipe or ("finetune" if pretrained else recipe_for(known, (rows, columns), channels))
         config = _with_model(recipe_function(name)(), request.model)
         own_size = name == "photos" and max(rows, columns) >= max(config.model.image_size)
-        if request.model is None and request.recipe is None and not own_size:
+        if request.model is None and request.recipe is None and not own_size and pretrained is None:
             shrink = min(1.0, LARGEST_SIDE / max(rows, columns))
             size = [max(1, round(side * shrink)) for side in (rows, columns)]
             config = with_settings(config, {"model.image_size": size})
+    if pretrained is not None and request.init is not None:  # else they are in the config of the run that had them
+        fit = request.recipe is None and request.like is None
+        config = begun_from(config, pretrained, settled(request.init), model=request.model, fit=fit)
     return with_settings(config, {**request.all_settings(), "data.source": source, "data.also": also})
 
 
@@ -231,7 +261,8 @@ def _of_run(run: RunDirectory, request: Request, channels: int) -> RunConfig:
     """The config of a run, for data with so many channels."""
     config = _with_model(run.config(), request.model)
     own = (config.data.source, *config.data.also)
-    if config.model.in_chans != channels or request.data != own:  # means and deviations are of other images
+    other_images = request.data != own and config.init is None  # than means and deviations are of
+    if config.model.in_chans != channels or other_images:
         config = with_settings(config, {"model.mean": None, "model.std": None})
     return with_settings(config, {"data.corrections": None})  # those asked for, if any, come with the settings
 
@@ -242,12 +273,35 @@ def is_repetition(run: RunDirectory, config: RunConfig, content: TrainingData, d
     if run.result() is None or began is None or began["device"] != device:
         return False
     here = {"data.source": config.data.source, "data.also": config.data.also}
-    return with_settings(run.config(), here) == config and began["data"] == content.identity()
+    weights = None if content.initial is None else content.initial.origin["digest"]
+    same_weights = (began.get("init") or {}).get("digest") == weights
+    return with_settings(run.config(), here) == config and began["data"] == content.identity() and same_weights
+
+
+def create_run(directory: RunDirectory, config: RunConfig, content: TrainingData) -> None:
+    """Make the run's directory, with all that is known before training."""
+    audit = None if content.audit is None else json.dumps(content.audit.to_dict(), indent=1) + "\n"
+    corrections = None if content.corrections is None else content.corrections.text
+    directory.create(config_to_json(config), content.splits.to_json() + "\n", corrections, audit)
+
+
+def repeat_if_equal(
+    like: RunDirectory, directory: RunDirectory, config: RunConfig, content: TrainingData, device: str
+) -> None:
+    """Let a run take the decisions of the one it repeats, if it does repeat it; say which of the two it is."""
+    if is_repetition(like, config, content, device):
+        copy_decisions(like, directory)
+        logger.info("%s", f"This repeats {like.path} step by step")
+    else:
+        logger.info(
+            "%s", f"This takes the settings of {like.path}, and is no repetition: data, settings or device differ"
+        )
 
 
 def _with_said(config: RunConfig, request: Request) -> RunConfig:
     """The config of a run with what the user asks for now: the same config where the two agree."""
-    names = {"recipe": request.recipe, "model_name": request.model}
+    init = None if request.init is None else settled(request.init)
+    names = {"recipe": request.recipe, "model_name": request.model, "init": init}
     asked = with_settings(config, request.all_settings())
     return asked.model_copy(update={key: name for key, name in names.items() if name is not None})
 
@@ -262,8 +316,9 @@ def _fit_to_classes(config: RunConfig, request: Request, dataset: Dataset) -> Ru
     fitted: dict[str, Any] = {"model.num_classes": num_classes, "model.in_chans": channels}
     for name in ("mean", "std"):
         values = getattr(config.model, name)
-        if values is not None and len(values) == 1:  # a recipe's one value stands for every channel
-            fitted[f"model.{name}"] = values * channels
+        of_weights = config.init is not None and f"model.{name}" not in settings
+        if values is not None and (len(values) == 1 or (of_weights and len(values) != channels)):
+            fitted[f"model.{name}"] = (fmean(values),) * channels  # a recipe's one value stands for every channel
     return with_settings(config, fitted)
 
 
@@ -288,89 +343,3 @@ def _fit_to_pixels(config: RunConfig, train: ImageSet) -> RunConfig:
 def preprocess_of(config: RunConfig) -> Preprocess:
     """How images become the input of the config's model."""
     return Preprocess(image_size=config.model.image_size, channels=config.model.in_chans, fit=config.data.fit)
-
-
-def evaluation_images(
-    directory: RunDirectory,
-    data: tuple[str, ...],
-    split: str,
-    corrections: Path | None,
-    preprocess: Preprocess | None = None,
-) -> tuple[Dataset, ImageSet]:
-    """The images to evaluate a run on, labels in its classes; its own splits whenever the data is what it had.
-
-    They come as the run was trained on them, or as `preprocess` says. Raises as `vitrail.evaluate` does.
-    """
-    splits, config = read_splits(directory.splits_path), directory.config()
-    preprocess = preprocess or preprocess_of(config)
-    lines = None if corrections is None else read_corrections(corrections)
-    try:
-        dataset = open_dataset(*data) if data else _open_original(directory)
-    except ConfigError as error:
-        if data:
-            raise
-        raise ConfigError(
-            f"The run's data, {config.data.source}, is not here ({error}); name it: vitrail evaluate RUN DATA"
-        ) from None
-    if lines is not None:
-        check_corrections(dataset, lines, preprocess)
-        dataset = corrected(dataset, lines)
-    elif not data:
-        dataset = _corrected_as_in(directory, dataset)
-        images = splits.images(dataset, split, preprocess)
-        tested_on = (directory.journal.last("finished") or {}).get("test_fingerprint")
-        if split == "test" and tested_on not in (None, fingerprint(images)):
-            raise DataError(
-                f"The test images or labels of {dataset.name} have changed since the run was tested; "
-                "name the data to evaluate on it as it is: vitrail evaluate RUN DATA"
-            )
-        return dataset, images
-    trained_on = splits.parts["train"].source
-    same = lines is None and dataset.classes == splits.classes and trained_on in dataset.published
-    if same and fingerprint(dataset.prepared(trained_on, preprocess)) == splits.fingerprint:
-        with suppress(DataError):  # its other splits may be others
-            return dataset, splits.images(dataset, split, preprocess)
-    source = "all" if dataset.published == ("all",) else split
-    if not data and split in splits.parts:
-        source = splits.parts[split].source
-    images = _with_classes(dataset, dataset.prepared(source, preprocess), splits)
-    if dataset.broken.get(source):
-        logger.warning("%s", broken_sentence(source, dataset.broken[source]))
-    check_broken(dataset, source, len(images), config.data.max_broken_rate, can_be_set=False)
-    members = splits.parts[split].members if split in splits.parts else None
-    if not data and members is not None:  # the run's own split, corrected
-        own = {*members.hashes}
-        return dataset, _kept(images, [content in own for content in images.hashes])
-    return dataset, _unseen(images, splits, split)
-
-
-def _with_classes(dataset: Dataset, images: ImageSet, splits: Splits) -> ImageSet:
-    """The images with labels in the run's classes. Raises ConfigError if the model does not know a class."""
-    unknown = sorted({*dataset.classes} - {*splits.classes})
-    if unknown:
-        raise ConfigError(
-            f"{dataset.name} has {'classes' if len(unknown) > 1 else 'a class'} that the model does not know, "
-            f"{some(unknown)}; it knows {some(splits.classes, 5)}. Rename or merge them with --corrections"
-        )
-    places = np.array([splits.classes.index(name) for name in dataset.classes], np.int64)
-    return ImageSet(images.pixels, places[images.labels], images.names, images.originals)
-
-
-def _kept(images: ImageSet, kept: list[bool]) -> ImageSet:
-    return images.take(np.flatnonzero(np.array(kept, bool)))
-
-
-def _unseen(images: ImageSet, splits: Splits, split: str) -> ImageSet:
-    """Images of other data, without those the run learned from or was chosen by."""
-    seen = {
-        content
-        for name, part in splits.parts.items()
-        if part.members is not None and name in ("train", "validation") and name != split
-        for content in part.members.hashes
-    }
-    kept = [content not in seen for content in images.hashes] if seen else [True] * len(images)
-    if not all(kept):
-        logger.info("%d images are left out: the run was trained on them or chosen by them", kept.count(False))
-    if not any(kept):
-        raise DataError("The run was trained on all of these images or chosen by them; evaluate it on others")
-    return images if all(kept) else _kept(images, kept)

@@ -22,6 +22,7 @@ from vitrail.engines.pytorch import TorchEngine
 from vitrail.environment import describe_environment, package_version
 from vitrail.errors import ConfigError, DataError, Interrupted, TrainingError, VitrailError
 from vitrail.evaluation import classification_metrics, reject_threshold, softmax, validated_temperature
+from vitrail.models.weights import load_weights
 from vitrail.predictions import write_parquet
 from vitrail.preparation import TrainingData, preprocess_of
 from vitrail.reporting.run_figures import (
@@ -117,7 +118,7 @@ def _train(
     from vitrail.training.loop import Training
     from vitrail.training.threads import threads
 
-    card = _model_card(config, content)
+    card = _model_card(config, content, plan["init"])
     forked = [device] if device.type == "cuda" else []
     with threads(plan["threads"]), torch.random.fork_rng(forked):  # the caller's draws stay what they are
         preparation_seconds = time.perf_counter() - started
@@ -125,6 +126,9 @@ def _train(
         images = content.train, content.validation
         training = Training(config, *images, directory, card, device, plan["bfloat16"], timing)
         training.tracker = tracker
+        if content.initial is not None:
+            for model in filter(None, (training.state.model, training.state.averaged)):
+                load_weights(model, content.initial.weights, content.initial.new)
         training.run(report)
     return _facts(directory, config, content, training, preparation_seconds)
 
@@ -211,6 +215,7 @@ def _journal_start(
         "bfloat16": precision == "bfloat16" or (precision == "auto" and device.type == "cuda"),
         "threads": training_threads(config),
         "data": content.identity(),
+        "init": None if content.initial is None else content.initial.origin,
     }
     repeated = directory.journal.last("repeats")
     if repeated is not None:
@@ -221,19 +226,21 @@ def _journal_start(
                 f"{directory.path} began with other images, labels or classes than {content.dataset.name} has now; "
                 "bring the old data back, or start a new run"
             )
-        plan = {key: began[key] for key in plan}
+        plan = {key: began.get(key) for key in plan}
     directory.journal.write("start" if began is None else "resume", device=str(device), **plan)
     return plan
 
 
-def _model_card(config: RunConfig, content: TrainingData) -> ModelCard:
-    provenance = {
+def _model_card(config: RunConfig, content: TrainingData, init: dict[str, Any] | None) -> ModelCard:
+    provenance: dict[str, Any] = {
         "vitrail": package_version("vitrail"),
         "recipe": config.recipe,
         "dataset": content.dataset.name,
         "data_fingerprint": content.splits.fingerprint,
         "seed": config.seed,
     }
+    if init is not None:
+        provenance["init"] = init
     return ModelCard(
         model_name=config.model_name,
         model=config.model,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitrail.cli import audit, datasets, evaluate, models, predict, recipes, runs, train
+from vitrail.cli import audit, datasets, embed, evaluate, export, models, predict, probe, push, recipes, runs, train
 
 app = typer.Typer(
     help="Train, test and use Vision Transformers on your own images. Begin with: vitrail train",
@@ -38,6 +38,10 @@ def _root(  # pyright: ignore[reportUnusedFunction]  # typer calls it
 app.command(name="train")(train.command)
 app.command(name="evaluate")(evaluate.command)
 app.command(name="predict")(predict.command)
+app.command(name="embed")(embed.command)
+app.command(name="probe")(probe.command)
+app.command(name="export")(export.command)
+app.command(name="push")(push.command)
 app.command(name="audit")(audit.command)
 app.command(name="recipes")(recipes.command)
 app.command(name="models")(models.command)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitrail.cli.options import Corrections, Device, ImageSize, Json, MergeTokens, RunArgument
+from vitrail.cli.options import Corrections, Device, ImageSize, Json, MergeTokens, Offline, RunArgument
 
 
 def command(
@@ -23,6 +23,7 @@ def command(
     image_size: ImageSize = None,
     merge_tokens: MergeTokens = 0,
     device: Device = "auto",
+    offline: Offline = False,
     json: Json = False,
 ) -> None:
     """Test a run's model again.
@@ -35,6 +36,7 @@ def command(
     from vitrail.cli.output import print_accuracy, print_json, print_line, say
     from vitrail.cli.results import print_classes
     from vitrail.config import parse_requirements
+    from vitrail.evaluation.requirements import missed_requirements
 
     requirements = parse_requirements(require or [])
     with shown_count() as report:
@@ -46,11 +48,12 @@ def command(
             image_size=image_size,
             merge_tokens=merge_tokens,
             device=device,
+            offline=offline,
             report=report,
             started=command_started(),
         )
     metrics = result[split]
-    missed = api.missed_requirements(metrics, requirements)
+    missed = missed_requirements(metrics, requirements)
     if json:
         print_json(result | ({"error": "; ".join(missed)} if missed else {}))
     else:

@@ -12,13 +12,33 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", met
 Corrections = Annotated[
     Path | None, typer.Option(help="A CSV file: images to drop or relabel, classes to rename or merge.")
 ]
+Images = Annotated[
+    list[str], typer.Argument(help="Image files, folders (searched whole) and patterns.", metavar="IMAGE")
+]
 ImageSize = Annotated[
     str | None, typer.Option(help="Rows and columns other than in training: 96, or 96x128.", metavar="SIZE")
 ]
 MergeTokens = Annotated[
     int, typer.Option(help="Patches to merge in each block: faster, a little less exact.", metavar="NUMBER")
 ]
+Offline = Annotated[bool, typer.Option("--offline", help="Download nothing; take what was downloaded before.")]
 RunArgument = Annotated[
     str,
-    typer.Argument(help="A run's directory or name below runs/, or `last` for the newest finished one.", metavar="RUN"),
+    typer.Argument(
+        help="A run's directory or name below runs/, `last` for the newest finished one, or a published model, such as "
+        "timm:NAME or hf:OWNER/NAME.",
+        metavar="RUN",
+    ),
+]
+# Of `train` alone, which has the most.
+Init = Annotated[
+    str | None,
+    typer.Option(
+        help="Weights to begin with: timm:NAME, hf:OWNER/NAME, torchvision:NAME, a file, a folder or a run.",
+        metavar="WEIGHTS",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting, such as training.batch_size=128.", metavar="KEY=VALUE"),
 ]

@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
-from vitrail.cli.options import Device, ImageSize, Json, MergeTokens, RunArgument
+from vitrail.cli.options import Device, Images, ImageSize, Json, MergeTokens, Offline, RunArgument
 
 
 def command(
     run: RunArgument,
-    images: Annotated[
-        list[str], typer.Argument(help="Image files, folders (searched whole) and patterns.", metavar="IMAGE")
-    ],
+    images: Images,
     output: Annotated[
         Path | None,
         typer.Option(help="Write them, or with --suggest the suggestions, to a .csv, .jsonl or .parquet file."),
@@ -30,6 +28,7 @@ def command(
     image_size: ImageSize = None,
     merge_tokens: MergeTokens = 0,
     device: Device = "auto",
+    offline: Offline = False,
     json: Json = False,
 ) -> None:
     """Label images with a run's model.
@@ -37,9 +36,11 @@ def command(
     The five most probable classes of each image. The exit code is 1 if an image could not be read.
     """
     from vitrail import api
-    from vitrail.cli.answers import print_predictions, print_sorted, print_suggestions, to_json
+    from vitrail.cli.answers import to_json
     from vitrail.cli.counting import shown_count
-    from vitrail.cli.output import print_json, print_line, say
+    from vitrail.cli.output import print_json, say
+    from vitrail.cli.results import print_answers
+    from vitrail.pretrained import settled
 
     with shown_count() as report:
         predictions = api.predict(
@@ -52,22 +53,14 @@ def command(
             image_size=image_size,
             merge_tokens=merge_tokens,
             device=device,
+            offline=offline,
             report=report,
         )
     unreadable = [prediction for prediction in predictions if prediction.error is not None]
     if json:
-        print_json({"run": str(api.Run(run).path)} | to_json(predictions))
+        print_json({"run": settled(run)} | to_json(predictions))
     else:
-        if predictions.sorted is not None:
-            print_sorted(predictions.sorted)
-        if output is not None and predictions.suggestions is not None:
-            print_line(f"{len(predictions.suggestions):,} suggestions are in {output}")
-        elif output is not None:
-            print_line(f"{len(predictions) - len(unreadable):,} predictions are in {output}")
-        elif predictions.suggestions is not None:
-            print_suggestions(predictions.suggestions)
-        elif predictions.sorted is None:
-            print_predictions(predictions)
+        print_answers(predictions, output)
     for note in predictions.notes:
         say(note)
     for prediction in unreadable:

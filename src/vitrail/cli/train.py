@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from vitrail.cli.options import Corrections, Device, Json
+from vitrail.cli.options import Corrections, Device, Init, Json, Offline, Settings
 
 
 def command(
@@ -19,6 +19,7 @@ def command(
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="A recipe's name; `vitrail recipes` lists them.")] = None,
     model: Annotated[str | None, typer.Option(help="Another model than the recipe's; `vitrail models`.")] = None,
+    init: Init = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     time: Annotated[str | None, typer.Option(help="Wall time of it all, such as 10m, instead of --epochs.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order, augmentation and dropout.")] = None,
@@ -27,10 +28,8 @@ def command(
     corrections: Corrections = None,
     device: Device = "auto",
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A setting, such as training.batch_size=128.", metavar="KEY=VALUE"),
-    ] = None,
+    offline: Offline = False,
+    set_: Settings = None,
     json: Json = False,
 ) -> None:
     """Train and test a classifier.
@@ -40,6 +39,7 @@ def command(
     from vitrail.cli import command_started
     from vitrail.cli.output import print_json
     from vitrail.cli.progress import shown_progress
+    from vitrail.cli.results import print_training
     from vitrail.config import parse_assignments
 
     settings = parse_assignments(set_ or [])
@@ -51,6 +51,7 @@ def command(
             data,
             recipe=recipe,
             model=model,
+            init=init,
             epochs=epochs,
             time=time,
             seed=seed,
@@ -60,6 +61,7 @@ def command(
             precision=precision,
             settings=settings,
             corrections=corrections,
+            offline=offline,
             report=report,
             started=command_started(),
         )
@@ -67,14 +69,4 @@ def command(
     if json:
         print_json(run.result)
     else:
-        _print_result(run.result, run.path)
-
-
-def _print_result(result: dict[str, Any], path: Path) -> None:
-    from vitrail.cli.output import percent, print_accuracy, print_line
-
-    best = f"best epoch {result['best_epoch']} of {result['epochs']}"
-    print_accuracy("test", result["test"])
-    print_line(f"{best} by validation accuracy, {percent(result['validation']['accuracy'])} %")
-    print_line(f"{result['model']}, {result['parameters']:,} parameters, {result['total_seconds']:.0f} s in all")
-    print_line(f"model, figures and predictions are in {path}")
+        print_training(run.result, run.path)

@@ -1,0 +1,369 @@
+"""Weights that exist already, with all that is known of them: published, in a file or folder, or another run's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from vitrail.checkpoint import ModelCard, read_card, read_tensors
+from vitrail.data.preprocess import Fit, Preprocess
+from vitrail.descriptions import (
+    differing,
+    distinct,
+    numbered,
+    stated_license,
+    timm_classes,
+    timm_preprocessing,
+    transformers_classes,
+    transformers_preprocessing,
+)
+from vitrail.errors import CheckpointError, ConfigError, from_validation, suggest
+from vitrail.hub import fetch_file, fetch_url, find_file
+from vitrail.models import MODELS, build_model
+from vitrail.models.cnn import CnnConfig, TimmConfig, timm_settings
+from vitrail.models.families import AnyModelConfig
+from vitrail.models.vit_config import ViTConfig
+from vitrail.models.weights import HEADS, build_on_meta, import_weights, load_weights
+from vitrail.runs import find_run
+from vitrail.weight_files import SUFFIXES, digest_of, read_weights
+
+PREFIXES = ("timm:", "hf:", "torchvision:")
+_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights under our names, and the card of their model; `notes` are sentences on what is not as it was published.
+
+    Without a head, as of a feature extractor, `card.classes` is empty and the card's model has one class.
+    """
+
+    name: str
+    card: ModelCard
+    weights: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> AnyModelConfig:
+        """The model that the weights are of."""
+        return self.card.model
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of its classes, none of a feature extractor."""
+        return self.card.classes
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How its images are prepared."""
+        return self.card.preprocess
+
+    @cached_property
+    def digest(self) -> str:
+        """The hash of the weights."""
+        return digest_of(self.weights)
+
+    def module(self) -> nn.Module:
+        """The model with its weights, in evaluation mode; a head that they lack gives zeros."""
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are thrown away; the caller's draws stay
+            model = build_model(self.config)
+        load_weights(model, self.weights, () if self.classes else head_names(self.config))
+        if not self.classes:
+            head: Any = model.head
+            for parameter in head.parameters():
+                nn.init.zeros_(parameter)
+        return model.eval()
+
+
+def head_names(config: AnyModelConfig) -> tuple[str, ...]:
+    """What the names of a model's head begin with."""
+    model: Any = build_on_meta(config)
+    parts: list[nn.Module] = [*model.head] if isinstance(model.head, nn.ModuleList) else [model.head]
+    found = [f"{name}." for name, module in model.named_modules() if any(module is part for part in parts)]
+    return (*found, *HEADS) if isinstance(config, ViTConfig) else tuple(found)
+
+
+class _Place(Protocol):
+    """Where a model's files lie."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    def find(self, file: str) -> Path | None:
+        """The file's path, None if there is no such file."""
+        ...
+
+    def fetch(self, file: str) -> Path:
+        """The file's path. Raises CheckpointError saying how to get it."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Repository:
+    name: str
+    repository: str
+    offline: bool
+
+    def find(self, file: str) -> Path | None:
+        return find_file(self.repository, file, offline=self.offline)
+
+    def fetch(self, file: str) -> Path:
+        return fetch_file(self.repository, file, offline=self.offline)
+
+
+@dataclass(frozen=True)
+class _Folder:
+    name: str
+    path: Path
+
+    def find(self, file: str) -> Path | None:
+        return self.path / file if (self.path / file).is_file() else None
+
+    def fetch(self, file: str) -> Path:
+        found = self.find(file)
+        if found is None:
+            raise CheckpointError(f"{self.path} holds no {file}; give a folder with a model's config and weights")
+        return found
+
+
+def is_published(text: str | Path) -> bool:
+    """Whether `text` stands for weights of others, or a pushed model, rather than for a run."""
+    path = Path(text)
+    if str(text).startswith(PREFIXES):
+        return True
+    if path.is_file():
+        return path.suffix.lower() in SUFFIXES
+    has_weights = any((path / file).is_file() for file in _FILES)
+    return has_weights and not (path / "journal.jsonl").is_file()
+
+
+def settled(text: str) -> str:
+    """`text` as it may be looked up again: a run by its path, also where it is called `last` or by its bare name."""
+    if is_published(text) or Path(text).is_file():
+        return text
+    try:
+        return str(find_run(text).path)
+    except ConfigError as error:
+        if ":" in text and not Path(text).exists():
+            scheme = text.partition(":")[0] + ":"
+            raise ConfigError(
+                f"{text!r} names no weights.{suggest(scheme, PREFIXES)} Write timm:<name>, hf:<owner>/<model>, "
+                "torchvision:<name>, or give a file, a folder or a run"
+            ) from None
+        raise ConfigError(
+            f"There are no weights at {text} ({error}); give a weights file, a folder, a run, timm:<name>, "
+            "hf:<owner>/<model> or torchvision:<name>"
+        ) from None
+
+
+def open_pretrained(text: str, *, offline: bool = False, named: ViTConfig | None = None) -> Pretrained:
+    """The weights that `text` names: timm:<name>, hf:<owner>/<model>, torchvision:<name>, a file, a folder or a run.
+
+    With `offline` nothing is downloaded. `named` is a model that the user says they are of, for files that tell less.
+    Raises ConfigError for a name that is wrong, CheckpointError for what cannot be had or read, each with what to do.
+    """
+    text = settled(text)
+    scheme, colon, rest = text.partition(":")
+    if scheme + colon == "timm:":
+        return _open_timm(rest, offline)
+    if scheme + colon == "hf:":
+        return _open_place(_Repository(text, rest, offline))
+    if scheme + colon == "torchvision:":
+        return _open_torchvision(rest, offline)
+    path = Path(text)
+    return _open_file(path, named) if path.is_file() else _open_place(_Folder(path.name, path), named)
+
+
+def _open_place(place: _Place, named: ViTConfig | None = None) -> Pretrained:
+    """A model of a repository or a folder, in the layout of Hugging Face, of timm, or of Vitrail."""
+    # A run's config.json is not what is looked for; elsewhere it is what most have.
+    path = place.find("config.json") if isinstance(place, _Repository) else None
+    card_path = place.find("model.json") if path is None else None
+    if card_path is not None:
+        weights = read_tensors(place.fetch("model.safetensors"))
+        card = read_card(card_path.parent)
+        origin = {"weights": place.name} | {
+            key: card.provenance[key] for key in ("license", "init") if key in card.provenance
+        }
+        return Pretrained(place.name, card.model_copy(update={"provenance": origin}), weights)
+    path = path or place.find("config.json")
+    if path is None and isinstance(place, _Folder):
+        return _open_file(_fetch_weights(place), named)
+    described = _read_json(path or place.fetch("config.json"))
+    weights = read_weights(_fetch_weights(place))
+    readme = place.find("README.md")
+    text = "" if readme is None else readme.read_text(encoding="utf-8", errors="replace")
+    processor_path = None if "architecture" in described else place.find("preprocessor_config.json")
+    processor = {} if processor_path is None else _read_json(processor_path)
+    with _describing(place.name):
+        provenance = {"weights": place.name, "license": stated_license(described, text)}
+        if "architecture" in described:
+            return _from_timm(place.name, described, weights, provenance)
+        return _from_transformers(place.name, described, processor, weights, provenance)
+
+
+@contextlib.contextmanager
+def _describing(name: str) -> Generator[None]:
+    """One sentence for what a description of a model may have wrong."""
+    try:
+        yield
+    except ValidationError as error:
+        raise CheckpointError(f"{name} describes no model that can be built: {from_validation(error)}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"The description of {name} is damaged: {' '.join(str(error).split())}") from error
+
+
+def _fetch_weights(place: _Place) -> Path:
+    for file in _FILES:
+        path = place.find(file)
+        if path is not None:
+            return path
+    return place.fetch(_FILES[0])
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} could not be read: {str(error).rstrip('.')}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is damaged: it holds no JSON object")
+    return content  # pyright: ignore[reportUnknownVariableType]  # whatever JSON holds
+
+
+def _card(
+    name: str, config: AnyModelConfig, classes: tuple[str, ...], fit: Fit, provenance: Mapping[str, Any]
+) -> ModelCard:
+    preprocess = Preprocess(image_size=config.image_size, channels=config.in_chans, fit=fit)
+    known = {key: value for key, value in provenance.items() if value is not None}
+    if not classes:
+        config = config.model_copy(update={"num_classes": 1})
+    return ModelCard(model_name=name, model=config, classes=classes, preprocess=preprocess, provenance=known)
+
+
+def _open_timm(name: str, offline: bool) -> Pretrained:
+    """A model of timm's, by timm's name."""
+    import timm
+
+    timm_settings(name)  # raises for a name that timm does not have
+    known = timm.get_pretrained_cfg(name)
+    if known is None or not (known.hf_hub_id or known.url):
+        raise ConfigError(f"timm has no weights for {name}; `timm.list_pretrained()` lists the models that have some")
+    full = f"timm:{name.partition('.')[0]}" + (f".{known.tag}" if known.tag else "")
+    if known.hf_hub_id:
+        place = _Repository(full, known.hf_hub_id.partition("@")[0], offline)
+        described = _read_json(place.fetch("config.json"))
+        weights = read_weights(place.fetch(known.hf_hub_filename) if known.hf_hub_filename else _fetch_weights(place))
+    else:
+        weights = read_weights(fetch_url(str(known.url), offline=offline))
+        published: dict[str, Any] = known.to_dict()
+        described = {
+            "architecture": known.architecture,
+            "num_classes": known.num_classes,
+            "pretrained_cfg": published,
+        }
+    with _describing(full):
+        license_ = stated_license(described, "") or known.license
+        return _from_timm(full, described, weights, {"weights": full, "license": license_})
+
+
+def _from_timm(
+    name: str, described: dict[str, Any], weights: dict[str, Tensor], provenance: dict[str, Any]
+) -> Pretrained:
+    """A model that a config.json of timm describes: our own Vision Transformer where it is one, else timm's module."""
+    published: dict[str, Any] = described.get("pretrained_cfg") or {}
+    architecture = str(described["architecture"])
+    num_classes = int(described.get("num_classes", published.get("num_classes", 0)))
+    try:
+        config, ours = import_weights(weights, described)
+        has_head = "head.weight" in ours
+    except CheckpointError:
+        settings = timm_settings(architecture) | {"num_classes": num_classes or 1}
+        if "input_size" in published:
+            settings |= {"in_chans": published["input_size"][0], "image_size": tuple(published["input_size"][1:])}
+        settings |= {key: tuple(published[key]) for key in ("mean", "std") if key in published}
+        config = TimmConfig.model_validate(settings)
+        ours, has_head = {f"net.{key}": value for key, value in weights.items()}, num_classes > 0
+    classes = timm_classes(described, num_classes) if has_head else ()
+    fit, notes = timm_preprocessing(name, described)
+    own_name = architecture if isinstance(config, ViTConfig) and architecture in MODELS else f"timm:{architecture}"
+    return Pretrained(name, _card(own_name, config, classes, fit, provenance), ours, notes)
+
+
+def _from_transformers(
+    name: str,
+    described: dict[str, Any],
+    processor: dict[str, Any],
+    weights: dict[str, Tensor],
+    provenance: dict[str, Any],
+) -> Pretrained:
+    """A model that a config.json of transformers describes, and a preprocessor_config.json if there is one."""
+    config, ours = import_weights(weights, {**processor, **described})
+    classes = transformers_classes(described, config.num_classes) if "head.weight" in ours else ()
+    fit, size, notes = transformers_preprocessing(name, processor)
+    if size is None or any(side % patch for side, patch in zip(size, config.patch_size, strict=True)):
+        size = config.image_size
+    card = _card(name, config, classes, fit, provenance)
+    return Pretrained(name, _at_size(card, size), ours, notes)
+
+
+def _at_size(card: ModelCard, size: tuple[int, int]) -> ModelCard:
+    return card.model_copy(update={"preprocess": card.preprocess.model_copy(update={"image_size": size})})
+
+
+def _open_torchvision(name: str, offline: bool) -> Pretrained:
+    """A model of torchvision's with the weights that torchvision thinks best, or torchvision:<name>.<weights>."""
+    from torchvision.models import get_model_weights, list_models
+
+    name, _, chosen = name.partition(".")
+    usable = [known for known in list_models() if known in ("alexnet", "resnet18") or known.startswith("vit_")]
+    if name not in usable:
+        raise ConfigError(
+            f"No torchvision model named {name!r} can be used.{suggest(name, usable)} Use one of {', '.join(usable)}"
+        )
+    every: Any = get_model_weights(name)
+    if chosen and chosen not in every.__members__:
+        raise ConfigError(
+            f"torchvision's {name} has no weights named {chosen!r}.{suggest(chosen, every.__members__)} "
+            f"Use one of {', '.join(every.__members__)}"
+        )
+    best: Any = every[chosen] if chosen else every.DEFAULT
+    preset: Any = best.transforms()
+    weights = read_weights(fetch_url(best.url, offline=offline))
+    if name.startswith("vit_"):
+        config, ours = import_weights(weights)
+    else:
+        config = CnnConfig.model_validate({"architecture": name, "mean": preset.mean, "std": preset.std})
+        ours = {f"net.{key}": value for key, value in weights.items()}
+    full = f"torchvision:{name}.{best.name}"
+    card = _card(full, config, distinct(best.meta["categories"]), "crop", {"weights": full})
+    kept = preset.crop_size[0] / preset.resize_size[0]
+    return Pretrained(full, card, ours, differing(full, "crop", kept, preset.interpolation.value))
+
+
+def _open_file(path: Path, named: ViTConfig | None) -> Pretrained:
+    """A weights file, with the config.json beside it if it is one that a library saved with its weights."""
+    beside = path.with_name("config.json")
+    if path.name in _FILES and (beside.is_file() or path.with_name("model.json").is_file()):
+        return _open_place(_Folder(path.parent.resolve().name, path.parent))
+    weights = read_weights(path)
+    try:
+        config, ours = import_weights(weights, config=named)
+    except CheckpointError:
+        if named is None:
+            raise
+        config, ours = import_weights(weights)  # of another model than the user says, which fitting them will tell
+    classes = numbered(config.num_classes) if "head.weight" in ours else ()
+    notes = () if not classes else (f"{path.name} does not say what its {len(classes):,} classes are called",)
+    return Pretrained(path.name, _card(path.stem, config, classes, "crop", {"weights": path.name}), ours, notes)

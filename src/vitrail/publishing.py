@@ -1,0 +1,44 @@
+"""A run's model as others get it: its files and a model card, pushed to the hub."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from vitrail.checkpoint import read_card, write_atomically
+from vitrail.data.splits import read_splits
+from vitrail.errors import CheckpointError, ConfigError
+from vitrail.hub import push_folder
+from vitrail.reporting.model_card import model_card
+from vitrail.runs import RunDirectory
+
+
+def push_run(directory: RunDirectory, repository: str, *, private: bool) -> str:
+    """Upload a finished run's model with its card; gives the repository's address.
+
+    Raises ConfigError for a run that has not finished and for an impossible name, CheckpointError if files are missing
+    or the hub refuses.
+    """
+    result = directory.result()
+    if result is None:
+        raise ConfigError(f"{directory.path} has not finished; finish it first: {directory.resume_command()}")
+    card = read_card(directory.path)
+    text = model_card(card, repository, result, _counts(directory))
+    with tempfile.TemporaryDirectory(prefix="vitrail-") as folder:
+        try:
+            for name in ("model.safetensors", "model.json"):
+                shutil.copyfile(directory.path / name, Path(folder, name))
+        except OSError as error:
+            raise CheckpointError(f"{error.filename} could not be copied: {error.strerror}") from error
+        write_atomically(Path(folder, "README.md"), text)
+        return push_folder(Path(folder), repository, private=private, message="Add a model trained with Vitrail")
+
+
+def _counts(directory: RunDirectory) -> dict[str, int | None]:
+    """How many images each split has, None where the run does not say."""
+    counts: dict[str, int | None] = {}
+    for name, part in read_splits(directory.splits_path).parts.items():
+        known = part.indices if part.members is None else part.members.names
+        counts[name] = None if known is None else len(known)
+    return counts

@@ -1,0 +1,70 @@
+"""The README.md of a pushed model: its facts, whole and without a path."""
+
+from vitrail.checkpoint import ModelCard
+from vitrail.data.preprocess import Preprocess
+from vitrail.models import model_config
+from vitrail.reporting.model_card import model_card
+
+SPLIT = {"images": 30, "accuracy": 0.9, "accuracy_ci95": [0.75, 0.97], "balanced_accuracy": 0.88, "ece": 0.05}
+RESULT = {
+    "parameters": 1234,
+    "recipe": "finetune",
+    "epochs": 2.0,
+    "images_seen": 96,
+    "train_seconds": 3.4,
+    "validation": SPLIT,
+    "test": SPLIT,
+}
+
+
+def card(**changes: object) -> ModelCard:
+    facts = {
+        "model_name": "vit_micro_conv4_8",
+        "model": model_config("vit_micro_conv4_8", num_classes=2),
+        "classes": ("ant", "bee"),
+        "preprocess": Preprocess(image_size=(8, 8), channels=1, fit="pad"),
+        "temperature": 1.25,
+        "provenance": {"vitrail": "0.1.0", "dataset": "pets", "seed": 3},
+    }
+    return ModelCard.model_validate(facts | changes)
+
+
+def text(result: dict = RESULT, **changes: object) -> str:
+    return model_card(card(**changes), "owner/pets", result, {"train": 48, "validation": 6, "test": None})
+
+
+def test_it_says_what_the_model_is_and_how_good() -> None:
+    lines = text().splitlines()
+    assert lines[:2] == ["---", "library_name: vitrail"]
+    assert lines.count("---") == 2
+    assert "# pets" in lines
+    assert "vit_micro_conv4_8, 1,234 parameters, sorts images into 2 classes." in lines
+    assert "Classes: ant, bee." in lines
+    assert "| test | 30 | 0.9000 | 0.7500 to 0.9700 | 0.8800 | 0.0500 |" in lines
+    assert "- Data: pets, 48 train, 6 validation images." in lines
+    assert "- It began with random weights." in lines
+    assert "vitrail predict hf:owner/pets image.jpg" in lines
+    assert any("8x8 pixels, grey, padded to that shape" in line and "temperature of 1.25" in line for line in lines)
+    assert "not sure" not in text()
+
+
+def test_without_a_test_it_says_so() -> None:
+    result = {key: value for key, value in RESULT.items() if key != "test"}
+    assert "There were no test images" in text(result)
+    assert "There were no test images" not in text()
+
+
+def test_it_names_the_weights_before_it_with_their_licence() -> None:
+    init = {"weights": "run", "digest": "0", "init": {"weights": "hf:other/base", "license": "mit", "digest": "1"}}
+    said = text(provenance={"vitrail": "0.1.0", "dataset": "pets", "seed": 3, "init": init})
+    assert "- It began with the weights run, which began with hf:other/base." in said
+    assert "The weights hf:other/base that it began with are under the licence mit." in said
+    assert "base_model" not in said
+    assert "base_model: other/base" in text(provenance={"init": init["init"]})
+
+
+def test_a_threshold_and_many_classes_are_said() -> None:
+    many = tuple(f"class {index}" for index in range(60))
+    said = text(classes=many, reject_threshold=0.8)
+    assert "class 49, and 10 more." in said
+    assert 'Answers at or below a probability of 0.800 say "not sure".' in said

@@ -11,7 +11,8 @@ def attention2d_cifar10() -> RunConfig:
     """Self-attention on maps of 8x8 positions after a stem of two convolutions, with Muon.
 
     vitrail train cifar10 --recipe attention2d_cifar10
-    About 3 minutes of a CPU core an epoch.
+    65.9 % test accuracy with --epochs 3 (seed 0; of validation images after each epoch 54.6, 63.4 and 66.5 %), in 17
+    minutes of training on one CPU core that five others shared. The recipe's own 20 epochs are not measured.
     """
     return RunConfig(
         recipe="attention2d_cifar10",

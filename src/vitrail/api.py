@@ -123,7 +123,7 @@ def load(
     `offline`, or a file or folder of weights.
 
     With `image_size`, such as 96 or (96, 128) rows and columns, it looks at larger, smaller or non-square images than
-    in training; with `merge_tokens` it merges so many patches in each block, which is faster and a little less exact.
+    in training; with `merge_tokens` it merges so many patches in each block, which is faster where there are many.
     Raises ConfigError if there is no such run, or for what does not fit its model, CheckpointError if that is missing
     or damaged.
     """

@@ -19,7 +19,7 @@ ImageSize = Annotated[
     str | None, typer.Option(help="Rows and columns other than in training: 96, or 96x128.", metavar="SIZE")
 ]
 MergeTokens = Annotated[
-    int, typer.Option(help="Patches to merge in each block: faster, a little less exact.", metavar="NUMBER")
+    int, typer.Option(help="Patches to merge in each block: faster where there are many.", metavar="NUMBER")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing; take what was downloaded before.")]
 RunArgument = Annotated[

@@ -94,7 +94,10 @@ def test_training_begins_with_weights_by_timms_name(vitrail, filled, bars, caplo
     assert Path("run/config.json").read_bytes() == Path("c/config.json").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["timm", "timm/model.safetensors", "hf", "torch.pth", "google.npz"])
+SLOWLY = [pytest.param(name, marks=pytest.mark.slow) for name in ("timm/model.safetensors", "hf", "torch.pth")]
+
+
+@pytest.mark.parametrize("name", ["timm", "google.npz", *SLOWLY])
 def test_training_begins_with_local_files(vitrail, published, bars, name):
     init = str(published / name)
     done = vitrail("train", bars, "--init", init, *QUICK, "--set=training.learning_rate=1e-9", "--out", "run")
@@ -161,6 +164,7 @@ def test_a_run_goes_on_only_with_the_weights_it_began_with(vitrail, published, b
     assert Path("bare/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_other_weights_of_the_same_model_are_no_repetition_and_do_not_resume(vitrail, published, bars, caplog):
     caplog.set_level("INFO", "vitrail")
     shutil.copytree(published / "timm", "weights")

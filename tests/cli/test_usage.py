@@ -11,7 +11,8 @@ from vitrail import cli
 from vitrail.cli.commands import app
 from vitrail.errors import DataError
 
-COMMANDS = ["train", "evaluate", "predict", "embed", "probe", "export", "push", "audit", "recipes", "models", "datasets", "runs"]
+COMMANDS = ["train", "evaluate", "predict", "embed", "probe", "export", "push", "audit"]
+COMMANDS += ["recipes", "models", "datasets", "runs"]
 
 
 def test_help_lists_the_commands(vitrail):

@@ -32,6 +32,8 @@ def test_a_recipe_says_how_it_is_called(name: str) -> None:
     command = next(line.strip() for line in lines if line.strip().startswith("vitrail train"))
     source = "" if name == "digits" else f" {function().data.source}"  # digits is what is trained on without DATA
     option = "" if name in {*NAMED, "photos"} else f" --recipe {name}"  # a recipe that is found needs no name
+    if name == "finetune":  # found by its weights
+        option = " --init timm:vit_tiny_patch16_224"
     assert command == f"vitrail train{source}{option}"
 
 

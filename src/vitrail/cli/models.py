@@ -18,7 +18,7 @@ def command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the models, their sizes, and where weights of them are published.
+    """List the models, their sizes and published weights.
 
     Parameters, rows and columns of the images, multiply-adds of one image in thousand millions (GFLOPs), publishers and
     licences of the weights. With PATTERN also each source of weights.

@@ -48,7 +48,7 @@ class Attention(nn.Module):
         batch, num_tokens, _ = tokens.shape
         heads = (self.num_heads, self.head_dim)
         if num_queries is None:
-            # Split before heads and tokens change places: so the backward pass writes its gradients side by side at once.
+            # Split before heads and tokens change places: so backward writes the gradients side by side at once.
             query, key, value = self.qkv(tokens).view(batch, num_tokens, 3, *heads).unbind(2)
         else:
             inner, weight, bias = self.num_heads * self.head_dim, self.qkv.weight, self.qkv.bias
@@ -72,6 +72,25 @@ class Attention(nn.Module):
         dropout = self.attn_drop_rate if self.training else 0.0
         return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, dropout_p=dropout)
 
+    def mix_few(self, tokens: Tensor, num_queries: int, attn_mask: Tensor | None = None) -> Tensor:
+        """What `mix` gives for the first few tokens, (B, H, num_queries, K), without any token's key or value.
+
+        As q . (W x) = (q W) . x, the few queries go through the keys' weights in place of all tokens, and the mixture
+        of tokens through the values'. The keys' bias adds the same to all scores of a query; softmax does not see it.
+        """
+        batch, _, dim = tokens.shape
+        heads = (self.num_heads, self.head_dim)
+        of_query, of_key, of_value = self.qkv.weight.view(3, *heads, dim).unbind(0)  # each (H, K, D)
+        biases = self.qkv.bias.view(3, -1).unbind(0) if self.qkv_bias else (None, None, None)
+        query = F.linear(tokens[:, :num_queries], of_query.flatten(0, 1), biases[0])
+        query = query.view(-1, *heads).transpose(0, 1) @ of_key  # (H, B * num_queries, D)
+        query = query.transpose(0, 1).reshape(batch, 1, -1, dim)  # heads as further queries of the same tokens
+        every, scale = tokens[:, None], self.head_dim**-0.5
+        mixture = F.scaled_dot_product_attention(query, every, every, attn_mask=attn_mask, scale=scale)
+        values = mixture.view(-1, self.num_heads, dim).transpose(0, 1) @ of_value.transpose(1, 2)
+        values = values.transpose(0, 1).view(batch, num_queries, *heads).transpose(1, 2)
+        return values if biases[2] is None else values + biases[2].view(-1, 1, self.head_dim)
+
     def join(self, heads: Tensor) -> Tensor:
         """The heads' mixtures (B, H, N, K) projected together, (B, N, D)."""
         return self.proj_drop(self.proj(heads.transpose(1, 2).flatten(2)))
@@ -83,5 +102,8 @@ class Attention(nn.Module):
         rotation: Rotation | None = None,
         num_queries: int | None = None,
     ) -> Tensor:
+        plain = rotation is None and isinstance(self.k_norm, nn.Identity)
+        if num_queries is not None and plain and not (self.training and self.attn_drop_rate):
+            return self.join(self.mix_few(tokens, num_queries, attn_mask))
         query, key, value = self.split(tokens, rotation, num_queries)
         return self.join(self.mix(query, key, value, attn_mask))

@@ -31,11 +31,13 @@ def test_a_model_is_trained_evaluated_and_used(vitrail, write_idx, write_photo, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet18_32", "alexnet_32"])
-def test_a_cnn_learns_the_digits(vitrail, name):
-    done = vitrail("train", "digits", "--model", name, "--epochs=3", "--json")
+def test_a_cnn_learns_the_digits(vitrail):
+    settings = ["model.image_size=8", "training.optimizer=sgd", "training.learning_rate=0.02", "training.momentum=0.9"]
+    done = vitrail(
+        "train", "digits", "--model=resnet18_32", "--epochs=4", *(f"--set={text}" for text in settings), "--json"
+    )
     assert done.code == 0, done.err
-    assert done.json["test"]["accuracy"] > 0.9
+    assert done.json["test"]["accuracy"] > 0.7
 
 
 @pytest.mark.parametrize("name", ["timm:test_resnet", pytest.param("cct_2_3x2_32", marks=pytest.mark.slow)])

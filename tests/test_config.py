@@ -106,7 +106,7 @@ def test_values_stay_what_they_are(key: str, value: object) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_value_as_it_is_listed_sets_the_same_value(recipe: str) -> None:
     config = recipe_function(recipe)()
-    named = ("recipe", "model_name", "model.kind")  # options of their own
+    named = ("recipe", "model_name", "model.kind", "init")  # options of their own
     listed = {setting.key: _cell(setting.value) for setting in settings_of(config) if setting.key not in named}
     assert with_settings(config, listed) == config
 

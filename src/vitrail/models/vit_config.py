@@ -105,7 +105,7 @@ class ViTConfig(ImageModelConfig):
                 raise ValueError(
                     f"image_size={size} is not a multiple of patch_size={patch}; use {nearest}, or another patch_size"
                 )
-        if self.stem == "linear" and self.patch_size == self.image_size != (1, 1):
+        if self.stem == "linear" and self.patch_size == self.image_size and min(self.patch_size) > 1:
             raise ValueError(
                 f"patch_size={'x'.join(map(str, self.patch_size))} leaves one patch, and nothing to attend to; "
                 "use a smaller patch_size"

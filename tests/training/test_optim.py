@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -244,6 +246,62 @@ def test_muon_takes_hidden_matrices_only():
     assert {group["betas"] for group in adamw.param_groups} == {(0.8, 0.99)}
     left = {names[parameter] for group in adamw.param_groups for parameter in group["params"]}
     assert {"patch_embed.proj.weight", "head.weight", "pos_embed", "cls_token", "norm.weight"} <= left
+
+
+def fused_matrices(model: nn.Module) -> dict[str, int]:
+    """The last parts of the names of weights that Muon takes for several matrices, and how many."""
+    muon, _ = create_optimizers(model, TrainingConfig(optimizer="muon"))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        re.sub(r".*\.(\w+\.\w+)$", r"\1", names[parameter]): group["num_matrices"]
+        for group in muon.param_groups
+        for parameter in group["params"]
+        if group["num_matrices"] > 1
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "fused"),
+    [
+        ("attention2d_micro_conv4_32", {"qkv.weight": 3}),
+        ("cct_2_3x2_32", {"qkv.weight": 3}),
+        ("timm:test_vit", {"qkv.weight": 3}),
+        ("timm:test_vit4", {"qkv.weight": 3}),
+        ("timm:eva02_tiny_patch14_224", {"qkv.weight": 3}),
+        ("timm:eva02_base_patch14_224", {}),  # three layers of their own
+        ("timm:beit_base_patch16_224", {"qkv.weight": 3}),
+        ("timm:vit_base_patch16_siglip_224", {"qkv.weight": 3, "kv.weight": 2}),
+        ("timm:swin_tiny_patch4_window7_224", {"qkv.weight": 3}),
+        # Query, key and value differ in width, or are no three parts one after the other.
+        ("timm:levit_128s", {}),
+        ("timm:gcvit_xxtiny", {}),
+        ("timm:lambda_resnet26t", {}),
+        ("timm:shvit_s1", {}),
+        ("timm:coatnet_pico_rw_224", {}),
+    ],
+)
+def test_fused_weights_are_those_of_equal_parts(name, fused):
+    with torch.device("meta"):
+        model = create_model(name)
+    assert {part.partition(".")[0] + ".weight": number for part, number in fused_matrices(model).items()} == fused
+
+
+def test_torchs_own_attention_is_fused_too():
+    model = nn.Sequential(nn.TransformerEncoderLayer(8, 2))
+    assert fused_matrices(model) == {"self_attn.in_proj_weight": 3}
+
+
+@pytest.mark.parametrize("name", ["timm:levit_128s", "timm:test_vit"])
+def test_muon_trains_backbones_of_timm(name):
+    model = create_model(name, num_classes=2)
+    muon, _ = create_optimizers(model, TrainingConfig(optimizer="muon"))
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    taken = {parameter for group in muon.param_groups for parameter in group["params"]}
+    for parameter in taken:
+        parameter.grad = drawn(*parameter.shape)
+    muon.step()
+    changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert changed == {name for name, parameter in model.named_parameters() if parameter in taken}
 
 
 def test_all_of_a_convolutional_stem_stays_with_adamw():

@@ -16,10 +16,29 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.config import TrainingConfig
+from vitrail.models.attention import Attention
+from vitrail.models.attention2d import Attention2d
+from vitrail.models.layers import AttentionPool
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # chosen by Jordan et al. for the steepest slope at zero
 EPSILON = 1e-7
-_FUSED = {"qkv": 3, "kv": 2, "in_proj_weight": 3}  # layers whose one weight holds several maps, and how many
+
+# Modules whose one weight holds several maps of equal shape, one after the other: its name, and how many it holds. The
+# name alone does not tell: there are backbones of timm whose query, key and value differ in width.
+_FUSED: tuple[tuple[type[nn.Module], str, int], ...] = (
+    (Attention, "qkv.weight", 3),
+    (Attention2d, "qkv.weight", 3),
+    (AttentionPool, "kv.weight", 2),
+    (nn.MultiheadAttention, "in_proj_weight", 3),
+)
+_FUSED_OF_TIMM = {  # by name, as timm need not be imported for other models
+    "timm.layers.attention.Attention": ("qkv.weight", 3),
+    "timm.layers.attention.AttentionRope": ("qkv.weight", 3),
+    "timm.layers.attention_pool.AttentionPoolLatent": ("kv.weight", 2),
+    "timm.models.beit.Attention": ("qkv.weight", 3),
+    "timm.models.eva.EvaAttention": ("qkv.weight", 3),
+    "timm.models.swin_transformer.WindowAttention": ("qkv.weight", 3),
+}
 
 
 def orthogonalize(matrices: Tensor, num_steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -123,12 +142,10 @@ def create_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.op
     if config.optimizer == "muon":
         kept = _outer_parameters(model)
         hidden = [(name, p) for name, p in matrices if p not in kept and min(p.shape[:2]) > 1]
+        fused = _fused_parameters(model)
         muon_groups = [
-            {"params": [p for name, p in hidden if not _FUSED.keys() & name.split(".")], "num_matrices": 1},
-            *(
-                {"params": [p for name, p in hidden if fused in name.split(".")], "num_matrices": number}
-                for fused, number in _FUSED.items()
-            ),
+            {"params": [p for _, p in hidden if fused.get(p, 1) == number], "num_matrices": number}
+            for number in (1, 3, 2)
         ]
         taken = {p for _, p in hidden}
         outer = [p for _, p in matrices if p not in taken]
@@ -153,6 +170,18 @@ def _outer_parameters(model: nn.Module) -> set[nn.Parameter]:
     """The parameters of the stem and the head, whatever names they have inside the model."""
     parts = [getattr(model, name, None) for name in ("patch_embed", "head", "head_dist")]
     return {parameter for part in parts if isinstance(part, nn.Module) for parameter in part.parameters()}
+
+
+def _fused_parameters(model: nn.Module) -> dict[nn.Parameter, int]:
+    """The weights that hold several maps, and how many each holds."""
+    found: dict[nn.Parameter, int] = {}
+    for module in model.modules():
+        kind = type(module)
+        fused = [(name, number) for known, name, number in _FUSED if isinstance(module, known)]
+        fused += filter(None, [_FUSED_OF_TIMM.get(f"{kind.__module__}.{kind.__qualname__}")])
+        own = dict(module.named_parameters())
+        found |= {own[name]: number for name, number in fused if name in own}
+    return found
 
 
 def _without_empty(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

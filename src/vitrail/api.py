@@ -315,8 +315,9 @@ def embed(
     target = _path(output)
     if target is not None:
         check_output(target, "embeddings")
-    classifier = load(run, device, image_size=image_size, merge_tokens=merge_tokens, offline=offline)
+    source = find_source(run)
     paths = list_images([images] if isinstance(images, str | Path) else list(images))
+    classifier = source.classifier(device, image_size, merge_tokens, offline=offline)
     return embed_images(classifier, paths, target, report)
 
 

@@ -1,5 +1,6 @@
 import csv
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,25 @@ def test_mistakes(vitrail, digits, scans, arguments, sentence):
     assert done.error.startswith(sentence)
     assert done.json == {"error": done.error, "exit_code": 2}
     assert not Path("out.csv").exists()
+
+
+def test_paths_are_looked_at_before_the_model_is_loaded(vitrail, digits, scans):
+    broken = Path("broken")
+    shutil.copytree(digits, broken)
+    broken.joinpath("model.safetensors").write_bytes(b"")
+    done = vitrail("embed", str(broken), "nothing", "--output", "out.csv")
+    assert done.error.startswith("nothing does not exist; name an image file, a folder or a pattern")
+
+
+def test_the_run_is_looked_up_once(vitrail, digits, scans, monkeypatch):
+    embed = package.api.embed
+
+    def while_another_finishes(run, images, **how):
+        done = embed(run, images, **how)
+        shutil.copytree(digits, "runs/0002-later")
+        return done
+
+    shutil.copytree(digits, "runs/0001-digits")
+    monkeypatch.setattr(package.api, "embed", while_another_finishes)
+    done = vitrail("embed", "last", "scans/below", "--output", "out.csv", "--json")
+    assert Path(done.json["run"]).name == "0001-digits"

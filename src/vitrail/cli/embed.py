@@ -29,6 +29,7 @@ def command(
     from vitrail.cli.output import print_json, print_line, say
     from vitrail.loading import find_source
 
+    run = find_source(run).name  # `last` may be another run by the time that this is done
     with shown_count() as report:
         done = api.embed(
             run,
@@ -41,7 +42,7 @@ def command(
             report=report,
         )
     if json:
-        content = {"run": find_source(run).name, "output": str(output), "images": done.num_images, "width": done.width}
+        content = {"run": run, "output": str(output), "images": done.num_images, "width": done.width}
         total = done.num_images + len(done.unreadable)
         failed = {"error": f"{len(done.unreadable)} of {total} images could not be read"} if done.unreadable else {}
         print_json(content | failed)

@@ -304,3 +304,26 @@ def test_an_error_between_parts_leaves_the_old_file(tmp_path, error):
 def test_the_digest_is_that_of_the_file(tmp_path, model):
     written = write_tensors(tmp_path / "weights.safetensors", model.state_dict())
     assert weights_digest(model.state_dict()) == hashlib.sha256(written).hexdigest()
+
+
+def test_a_digest_is_of_what_weights_are_and_not_of_their_file() -> None:
+    weights = {"head.weight": torch.arange(6.0).reshape(2, 3), "head.bias": torch.tensor([0.5, -1.0]).half()}
+    again = dict(reversed([(name, value.t().clone().t()) for name, value in weights.items()]))
+    assert weights_digest(again) == weights_digest(weights)
+    others = (
+        {**weights, "head.bias": weights["head.bias"] + 1},
+        {**weights, "head.bias": weights["head.bias"].float()},
+        {**weights, "head.weight": weights["head.weight"].reshape(3, 2)},
+        {"head.weight": weights["head.weight"]},
+    )
+    assert len({weights_digest(each) for each in (weights, *others)}) == 5
+    assert weights_digest({"a": torch.zeros(2, 3, dtype=torch.bfloat16).t(), "b": torch.zeros(0), "c": torch.zeros(0)})
+
+
+def test_weights_that_share_memory_are_written_each(tmp_path) -> None:
+    tied = torch.arange(6.0)
+    weights = {"a": tied, "b": tied, "c": tied[:4]}
+    assert weights_digest(weights) == weights_digest({name: value.clone() for name, value in weights.items()})
+    write_tensors(tmp_path / "weights.safetensors", weights)
+    read = read_tensors(tmp_path / "weights.safetensors")
+    torch.testing.assert_close(read, weights, rtol=0.0, atol=0.0)

@@ -89,12 +89,21 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> bytes:
 
 
 def weights_digest(tensors: dict[str, Tensor]) -> str:
-    """The sha256, hexadecimal, of the file that `write_tensors` makes of these."""
+    """The sha256, hexadecimal, of the file that `write_tensors` makes of these.
+
+    It is equal for equal names, types, shapes and values, in whatever order and file they were.
+    """
     return hashlib.sha256(_to_bytes(tensors)).hexdigest()
 
 
 def _to_bytes(tensors: dict[str, Tensor]) -> bytes:
-    return save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    separate: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        separate[name] = own.clone() if own.data_ptr() in places else own  # safetensors refuses what shares memory
+        places.add(own.data_ptr())
+    return save_tensors(separate)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from vitrail.checkpoint import ModelCard, read_card, read_tensors
+from vitrail.checkpoint import ModelCard, read_card, read_tensors, weights_digest
 from vitrail.data.preprocess import Fit, Preprocess
 from vitrail.descriptions import (
     differing,
@@ -34,7 +34,7 @@ from vitrail.models.families import AnyModelConfig
 from vitrail.models.vit_config import ViTConfig
 from vitrail.models.weights import HEADS, build_on_meta, import_weights, load_weights
 from vitrail.runs import find_run
-from vitrail.weight_files import SUFFIXES, digest_of, read_weights
+from vitrail.weight_files import SUFFIXES, read_weights
 
 PREFIXES = ("timm:", "hf:", "torchvision:")
 _FILES = ("model.safetensors", "pytorch_model.bin")
@@ -69,8 +69,8 @@ class Pretrained:
 
     @cached_property
     def digest(self) -> str:
-        """The hash of the weights."""
-        return digest_of(self.weights)
+        """The hash of the weights, which is that of the model.safetensors that holds them."""
+        return weights_digest(self.weights)
 
     def module(self) -> nn.Module:
         """The model with its weights, in evaluation mode; a head that they lack gives zeros."""

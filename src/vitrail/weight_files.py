@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import struct
 import warnings
@@ -56,16 +55,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise CheckpointError(f"{path} holds no weights; give a file with a model's state dict")
     return tensors
-
-
-def digest_of(weights: Mapping[str, Tensor]) -> str:
-    """A hash of weights, hexadecimal: equal for equal names, types, shapes and values, in whatever file they were."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return digest.hexdigest()
 
 
 def _check_packing(path: Path) -> None:

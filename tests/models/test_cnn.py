@@ -343,6 +343,24 @@ def test_images_that_leave_nothing_are_refused() -> None:
         create_model("timm:vgg11")(torch.zeros(1, 3, 8, 8))
 
 
+@pytest.mark.parametrize(
+    "error", [AssertionError("Expected gradient function to be set"), ValueError("no"), KeyError()]
+)
+def test_other_errors_of_a_backbone_are_not_called_ones_of_size(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(images: Tensor) -> Tensor:
+        raise error
+
+    model = create_model("timm:test_resnet")
+    monkeypatch.setattr(model.net, "forward_features", fails)
+    with pytest.raises(type(error)):
+        model(pixels(1, 3, 160, 160))
+    if not isinstance(error, KeyError):  # of another size than the backbone's own it may be the size
+        with pytest.raises(ConfigError, match=r"^timm's test_resnet does not take images of 80x160 pixels: "):
+            model(pixels(1, 3, 80, 160))
+
+
 def test_a_name_among_settings_is_checked_too() -> None:
     with pytest.raises(ConfigError, match=r"^No timm model named 'resnet81'\. Did you mean 'resnet18'\?"):
         with_settings(

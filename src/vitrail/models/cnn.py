@@ -24,6 +24,8 @@ _LONE_IMAGE = (
     "One image whose last maps have one position leaves batch norm nothing to measure in training; "
     "use a larger batch_size, fewer micro-batches, or a larger image_size"
 )
+# What backbones of timm, and torch in them, say of images that they do not take.
+_OF_SIZE = re.compile("(?i)kernel size|output size|must match|broadcast|input (image )?(height|width|size)")
 _RESNET_PARTS = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
 
@@ -252,12 +254,11 @@ class TimmModel(nn.Module):
         except (AssertionError, RuntimeError, ValueError) as error:
             if "more than 1 value per channel" in str(error):
                 raise ConfigError(_LONE_IMAGE) from None
-            if not isinstance(error, RuntimeError) or re.search(
-                "(?i)kernel size|output size|must match|broadcast", str(error)
-            ):
-                size = f"{images.shape[2]}x{images.shape[3]}"
+            size = (images.shape[2], images.shape[3])
+            unusual = size != tuple(self.net.pretrained_cfg.get("input_size", ())[1:])
+            if _OF_SIZE.search(str(error)) or (unusual and not isinstance(error, RuntimeError)):
                 raise ConfigError(
-                    f"timm's {self.config.name} does not take images of {size} pixels: {_sentence(error)}"
+                    f"timm's {self.config.name} does not take images of {size[0]}x{size[1]} pixels: {_sentence(error)}"
                 ) from None
             raise
 

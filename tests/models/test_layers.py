@@ -52,6 +52,22 @@ def test_normalize_takes_bytes_as_parts_of_255() -> None:
     ]
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int8, torch.uint16, torch.bool, torch.complex64])
+def test_images_of_a_type_that_tells_no_range_are_refused(dtype: torch.dtype) -> None:
+    message = (
+        f"The model takes images as uint8 in 0..255 or as float in 0..1, not {str(dtype).removeprefix('torch.')}; "
+        "convert them first, bytes with images.to(torch.uint8)"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Normalize((0.5,), (0.5,))(torch.ones(1, 1, 2, 2).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_images_may_be_of_any_precision(dtype: torch.dtype) -> None:
+    images = torch.tensor([[[[0.0, 0.25, 1.0]]]])
+    assert torch.equal(Normalize((0.5,), (0.5,))(images.to(dtype)), images * 2 - 1)
+
+
 def test_normalize_has_buffers_that_are_no_weights() -> None:
     layer = Normalize((0.5,), (0.5,))
     assert layer.state_dict() == {}

@@ -30,7 +30,7 @@ class Normalize(nn.Module):
     """Images scaled by each channel's mean and deviation; both are buffers, so weights never meet other statistics.
 
     (B, C, rows, columns), uint8 in 0..255 or float in 0..1 -> the same shape, float32. Raises ConfigError for images of
-    another shape, which would be broadcast to this one.
+    another shape, which would be broadcast to this one, and of other types, whose range is not known.
     """
 
     mean: Tensor
@@ -45,6 +45,11 @@ class Normalize(nn.Module):
         check_images(images, self.mean.shape[1])
         if images.dtype == torch.uint8:
             return (images.float() - self.mean * 255) / (self.std * 255)
+        if not images.is_floating_point():
+            raise ConfigError(
+                "The model takes images as uint8 in 0..255 or as float in 0..1, not "
+                f"{str(images.dtype).removeprefix('torch.')}; convert them first, bytes with images.to(torch.uint8)"
+            )
         return (images.float() - self.mean) / self.std
 
 

@@ -220,6 +220,15 @@ def test_images_of_other_sizes(tiny: Any, images: Any, pos_embed: str) -> None:
         torch.testing.assert_close(model(pixels)[:1], model(pixels[:1]), rtol=1e-4, atol=1e-5)
 
 
+def test_a_prediction_does_not_depend_on_the_rest_of_its_batch(tiny: Any, images: Any) -> None:
+    model, batch = tiny(), images(3, 3, 16, 16)
+    alone = torch.cat([model(image[None]) for image in batch])
+    assert alone.std(dim=0).max() > 1e-2
+    torch.testing.assert_close(model(batch), alone, rtol=1e-4, atol=1e-5)
+    others = torch.cat([batch[:1], images(2, 3, 16, 16, seed=1)])
+    torch.testing.assert_close(model(others)[:1], alone[:1], rtol=1e-4, atol=1e-5)
+
+
 def test_features_are_those_of_the_forward_pass(tiny: Any, images: Any) -> None:
     model, pixels = tiny(), images(2, 3, 16, 24)
     found = model.features(pixels)

@@ -16,7 +16,16 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrail.models.config import ImageModelConfig, PositiveInt, Rate, Size
+from vitrail.models.config import (
+    ImageModelConfig,
+    PositiveInt,
+    Rate,
+    Size,
+    check_heads,
+    check_mlp,
+    check_positions,
+    check_stem,
+)
 from vitrail.models.features import BlockFeatures, Features
 from vitrail.models.layers import ACTIVATIONS, ConvStem, DropPath, Normalize, PatchEmbed
 from vitrail.models.long_attention import attend
@@ -65,36 +74,11 @@ class Attention2dConfig(ImageModelConfig):
     """stochastic depth of the last block; earlier blocks grow to it linearly"""
 
     @model_validator(mode="after")
-    def _check_stem(self) -> Attention2dConfig:
-        rows, columns = self.patch_size
-        if self.stem == "conv":
-            if rows != columns or rows < 4 or rows & (rows - 1):
-                raise ValueError(f"patch_size={rows}x{columns} is not possible with stem='conv'; use 4, 8, 16 or 32")
-            if self.embed_dim % 2:
-                raise ValueError(f"embed_dim={self.embed_dim} is odd, which stem='conv' cannot halve; use an even one")
-            return self
-        for size, patch in zip(self.image_size, self.patch_size, strict=True):
-            if size % patch:
-                below, above = size // patch * patch, (size // patch + 1) * patch
-                nearest = f"{below} or {above}" if below else str(above)
-                raise ValueError(
-                    f"image_size={size} is not a multiple of patch_size={patch}; use {nearest}, or another patch_size"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _check_widths(self) -> Attention2dConfig:
-        if self.embed_dim % self.num_heads:
-            raise ValueError(
-                f"embed_dim={self.embed_dim} is not a multiple of num_heads={self.num_heads}; change one of them"
-            )
-        if int(self.embed_dim * self.mlp_ratio) < 1:
-            raise ValueError(
-                f"mlp_ratio={self.mlp_ratio:g} leaves the MLP of embed_dim={self.embed_dim} no hidden layer; "
-                "use a larger one"
-            )
-        if self.pos_embed == "sincos2d" and self.embed_dim % 4:
-            raise ValueError(f"embed_dim={self.embed_dim} is not a multiple of 4, which pos_embed='sincos2d' needs")
+    def _check_sizes(self) -> Attention2dConfig:
+        check_stem(self.stem, self.image_size, self.patch_size, self.embed_dim)
+        check_heads(self.embed_dim, self.num_heads)
+        check_mlp(self.embed_dim, self.mlp_ratio)
+        check_positions(self.pos_embed, self.embed_dim)
         return self
 
 

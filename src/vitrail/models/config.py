@@ -57,3 +57,44 @@ class ImageModelConfig(BaseModel):
         """Mean and deviation of each channel, 0.5 where there are none yet."""
         half = (0.5,) * self.in_chans
         return self.mean or half, self.std or half
+
+
+# What several families ask of their settings; a ValueError becomes the ConfigError of the settings as a whole.
+
+
+def check_stem(stem: str, image_size: tuple[int, int], patch_size: tuple[int, int], embed_dim: int) -> None:
+    """Raise ValueError unless convolutions can make the patches, or for stem=linear whole patches fill the image."""
+    rows, columns = patch_size
+    if stem == "conv":
+        if rows != columns or rows < 4 or rows & (rows - 1):
+            raise ValueError(f"patch_size={rows}x{columns} is not possible with stem='conv'; use 4, 8, 16 or 32")
+        if embed_dim % 2:
+            raise ValueError(f"embed_dim={embed_dim} is odd, which stem='conv' cannot halve; use an even one")
+        return
+    for size, patch in zip(image_size, patch_size, strict=True):
+        if size % patch:
+            below, above = size // patch * patch, (size // patch + 1) * patch
+            nearest = f"{below} or {above}" if below else str(above)
+            raise ValueError(
+                f"image_size={size} is not a multiple of patch_size={patch}; use {nearest}, or another patch_size"
+            )
+
+
+def check_heads(embed_dim: int, num_heads: int, remedy: str = "change one of them") -> None:
+    """Raise ValueError unless the heads share the width evenly."""
+    if embed_dim % num_heads:
+        raise ValueError(f"embed_dim={embed_dim} is not a multiple of num_heads={num_heads}; {remedy}")
+
+
+def check_mlp(embed_dim: int, mlp_ratio: float) -> None:
+    """Raise ValueError unless the MLP has a hidden layer."""
+    if int(embed_dim * mlp_ratio) < 1:
+        raise ValueError(
+            f"mlp_ratio={mlp_ratio:g} leaves the MLP of embed_dim={embed_dim} no hidden layer; use a larger one"
+        )
+
+
+def check_positions(pos_embed: str, embed_dim: int) -> None:
+    """Raise ValueError for sines and cosines of rows and columns that do not share the width evenly."""
+    if pos_embed == "sincos2d" and embed_dim % 4:
+        raise ValueError(f"embed_dim={embed_dim} is not a multiple of 4, which pos_embed='sincos2d' needs")

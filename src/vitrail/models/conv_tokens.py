@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vitrail.models.attention import Attention
-from vitrail.models.config import ImageModelConfig, PositiveInt, Rate
+from vitrail.models.config import ImageModelConfig, PositiveInt, Rate, check_heads, check_mlp
 from vitrail.models.features import BlockFeatures, Features
 from vitrail.models.layers import DropPath, Mlp, Normalize
 from vitrail.models.positions import resize_pos_embed
@@ -62,17 +62,10 @@ class ConvTokensConfig(ImageModelConfig):
                 f"kernel_size={self.kernel_size} is even, and has no middle; "
                 f"use {self.kernel_size - 1} or {self.kernel_size + 1}"
             )
-        if self.embed_dim % self.num_heads:
-            raise ValueError(
-                f"embed_dim={self.embed_dim} is not a multiple of num_heads={self.num_heads}; change one of them"
-            )
+        check_heads(self.embed_dim, self.num_heads)
         if self.pos_embed == "sine" and self.embed_dim % 2:
             raise ValueError(f"embed_dim={self.embed_dim} is odd, which pos_embed='sine' cannot halve; use an even one")
-        if int(self.embed_dim * self.mlp_ratio) < 1:
-            raise ValueError(
-                f"mlp_ratio={self.mlp_ratio:g} leaves the MLP of embed_dim={self.embed_dim} no hidden layer; "
-                "use a larger one"
-            )
+        check_mlp(self.embed_dim, self.mlp_ratio)
         return self
 
 

@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vitrail.models.config import ImageModelConfig, PositiveInt, Rate, Size
+from vitrail.models.config import (
+    ImageModelConfig,
+    PositiveInt,
+    Rate,
+    Size,
+    check_heads,
+    check_mlp,
+    check_positions,
+    check_stem,
+)
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -62,6 +71,8 @@ class ViTConfig(ImageModelConfig):
     """position information: learned, fixed 2-D sine-cosine, rotary in every block, or none"""
     no_embed_class: bool = False
     """pos_embed=learn is for patches alone, not for class token, distillation token and registers"""
+    pos_embed_antialias: bool = True
+    """smooth pos_embed=learn where a smaller image shrinks it, as timm does; transformers does not for most models"""
     rope_temperature: Annotated[float, Field(gt=0)] = 100.0
     """longest wave of pos_embed=rope, as a multiple of half the image's side"""
     pos_embed_std: Annotated[float, Field(ge=0)] = 0.02
@@ -91,35 +102,15 @@ class ViTConfig(ImageModelConfig):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> ViTConfig:
-        if self.stem == "conv":
-            rows, columns = self.patch_size
-            if rows != columns or rows < 4 or rows & (rows - 1):
-                raise ValueError(f"patch_size={rows}x{columns} is not possible with stem='conv'; use 4, 8, 16 or 32")
-            if self.embed_dim % 2:
-                raise ValueError(f"embed_dim={self.embed_dim} is odd, which stem='conv' cannot halve; use an even one")
-        for axis in (0, 1) if self.stem == "linear" else ():
-            size, patch = self.image_size[axis], self.patch_size[axis]
-            if size % patch:
-                below, above = size // patch * patch, (size // patch + 1) * patch
-                nearest = f"{below} or {above}" if below else str(above)
-                raise ValueError(
-                    f"image_size={size} is not a multiple of patch_size={patch}; use {nearest}, or another patch_size"
-                )
+        check_stem(self.stem, self.image_size, self.patch_size, self.embed_dim)
         if self.stem == "linear" and self.patch_size == self.image_size and min(self.patch_size) > 1:
             raise ValueError(
                 f"patch_size={'x'.join(map(str, self.patch_size))} leaves one patch, and nothing to attend to; "
                 "use a smaller patch_size"
             )
-        if self.head_dim is None and self.embed_dim % self.num_heads:
-            raise ValueError(
-                f"embed_dim={self.embed_dim} is not a multiple of num_heads={self.num_heads}; "
-                "change one of them, or give head_dim"
-            )
-        if int(self.embed_dim * self.mlp_ratio) < 1:
-            raise ValueError(
-                f"mlp_ratio={self.mlp_ratio:g} leaves the MLP of embed_dim={self.embed_dim} no hidden layer; "
-                "use a larger one"
-            )
+        if self.head_dim is None:
+            check_heads(self.embed_dim, self.num_heads, "change one of them, or give head_dim")
+        check_mlp(self.embed_dim, self.mlp_ratio)
         return self
 
     @model_validator(mode="after")
@@ -135,8 +126,7 @@ class ViTConfig(ImageModelConfig):
             )
         if self.distilled and (self.global_pool != "token" or self.norm_after_pooling):
             raise ValueError("distilled=true needs global_pool='token' and no fc_norm: its two tokens answer together")
-        if self.pos_embed == "sincos2d" and self.embed_dim % 4:
-            raise ValueError(f"embed_dim={self.embed_dim} is not a multiple of 4, which pos_embed='sincos2d' needs")
+        check_positions(self.pos_embed, self.embed_dim)
         head_dim = self.head_dim or self.embed_dim // self.num_heads
         if self.pos_embed == "rope" and head_dim % 4:
             raise ValueError(

@@ -1,18 +1,40 @@
 """Weights on their way into a training or a model: what is kept, what is new, what is refused."""
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import timm
 import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models._hub import save_for_hf
 
 import vitrail
-from vitrail.config import RunConfig
+from vitrail.config import RunConfig, config_to_json
+from vitrail.data.dataset import Dataset, ImageSet, number_names
 from vitrail.errors import CheckpointError, ConfigError
 from vitrail.initialization import begun_from, initial_weights, reopened
 from vitrail.models import model_config
+from vitrail.models.adaptation import adapt_scaling
+from vitrail.preparation import Request, prepare_new
 from vitrail.pretrained import open_pretrained
+from vitrail.runs import RunDirectory
 
 DIGITS = tuple(map(str, range(10)))
+
+
+@pytest.fixture(scope="module")
+def photo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a model of three classes of 16x16 images, scaled as ImageNet's are, as timm writes it."""
+    folder = tmp_path_factory.mktemp("photo_model")
+    torch.manual_seed(0)
+    sizes = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 1, "num_heads": 1}
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=3, **sizes)
+    statistics = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+    written = {"label_names": ["a", "b", "c"], "pretrained_cfg": statistics | {"input_size": (3, 16, 16)}}
+    save_for_hf(model, str(folder), model_config=written, safe_serialization=True)
+    return folder
 
 
 def config(**changes: object) -> RunConfig:
@@ -23,10 +45,11 @@ def config(**changes: object) -> RunConfig:
 def test_a_run_begins_as_its_weights_are_used_to(digits_run: Path) -> None:
     pretrained = open_pretrained(str(digits_run))
     begun = begun_from(config(), pretrained, "run", model=None, fit=True)
-    assert begun.model == pretrained.config
+    unscaled = {"mean": None, "std": None}  # until the data's channels are known
+    assert begun.model == pretrained.config.model_copy(update=unscaled)
     assert (begun.init, begun.data.fit, begun.model_name) == ("run", "pad", "vit_micro_conv4_8")
     named = begun_from(config(image_size=16), pretrained, "run", model="vit_micro_conv4_8", fit=False)
-    assert (named.model.image_size, named.model.mean) == ((16, 16), pretrained.config.mean)
+    assert (named.model_name, named.model.image_size) == ("vit_micro_conv4_8", (16, 16))
 
 
 def test_the_head_is_kept_for_the_same_classes_alone(digits_run: Path) -> None:
@@ -70,3 +93,71 @@ def test_create_model_takes_weights(digits_run: Path) -> None:
     assert new(images.expand(-1, 3, -1, -1)).shape == (2, 3)
     with pytest.raises(CheckpointError, match="embed_dim 32 of the weights is not the model's 64"):
         vitrail.create_model("vit_micro_conv4_8", init=str(digits_run))
+
+
+SIZES = {"image_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 1}
+
+
+def spots(in_chans: int, classes: tuple[str, ...]) -> Dataset:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 16, 16, in_chans), dtype=np.uint8)
+    images = ImageSet(pixels, np.arange(30) % 3, number_names("train", 30))
+    return Dataset("spots", classes, ("train", "test"), lambda split: images)
+
+
+@pytest.mark.parametrize("in_chans", [1, 3, 4])
+def test_a_model_for_other_channels_answers_to_grey_images_as_its_weights_did(photo_model: Path, in_chans: int) -> None:
+    settings = {**SIZES, "num_heads": 1, "in_chans": in_chans}
+    model = vitrail.create_model("vit_tiny_patch16_224", init=str(photo_model), **settings).eval()
+    own = open_pretrained(str(photo_model))
+    assert own.config.mean == IMAGENET_DEFAULT_MEAN
+    assert model.config.mean == adapt_scaling(own.config, in_chans)["mean"]
+    grey = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    if in_chans != 4:  # where channels weigh differently
+        torch.testing.assert_close(model(grey.expand(-1, in_chans, -1, -1)), own.module()(grey.expand(-1, 3, -1, -1)))
+
+
+@pytest.mark.parametrize("named", [None, "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("in_chans", [1, 3])
+def test_a_training_begins_with_the_model_that_create_model_makes(
+    photo_model: Path, in_chans: int, named: str | None
+) -> None:
+    settings = {**SIZES, "num_heads": 1}
+    model = vitrail.create_model("vit_tiny_patch16_224", init=str(photo_model), in_chans=in_chans, **settings)
+    asked = {f"model.{name}": value for name, value in settings.items()} if named else {}
+    request = Request(init=str(photo_model), model=named, settings=asked)
+    begun, content = prepare_new(spots(in_chans, ("a", "b", "c")), request)
+    assert begun.model.scaling() == model.config.scaling()
+    assert content.initial is not None
+    assert content.initial.weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, content.initial.weights[name]) for name, tensor in model.state_dict().items())
+
+
+def test_statistics_that_are_asked_for_are_not_those_of_the_weights(photo_model: Path) -> None:
+    asked = {"model.mean": "0.3,0.4,0.5", "model.in_chans": "3"}
+    begun, _ = prepare_new(spots(1, ("a", "b")), Request(init=str(photo_model), settings=asked))
+    assert (begun.model.mean, begun.model.std) == ((0.3, 0.4, 0.5), IMAGENET_DEFAULT_STD)
+    grey, _ = prepare_new(spots(3, ("a", "b")), Request(init=str(photo_model), settings={"model.in_chans": 1}))
+    assert grey.model.mean == adapt_scaling(open_pretrained(str(photo_model)).config, 1)["mean"]
+
+
+@pytest.mark.parametrize("in_chans", [1, 3])
+def test_weights_that_do_not_tell_their_heads_are_those_of_the_named_model_again(
+    photo_model: Path, tmp_path: Path, in_chans: int
+) -> None:
+    bare = tmp_path / "bare.safetensors"
+    shutil.copy(photo_model / "model.safetensors", bare)
+    with pytest.raises(CheckpointError, match="do not tell how many attention heads"):
+        open_pretrained(str(bare))
+    data = spots(in_chans, ("0", "1", "2"))
+    settings = {f"model.{name}": value for name, value in {**SIZES, "num_heads": 3}.items()}
+    begun, content = prepare_new(data, Request(init=str(bare), model="vit_tiny_patch16_224", settings=settings))
+    assert content.initial is not None
+    again = reopened(begun, data.classes, content.initial.origin, offline=True)
+    assert again.weights.keys() == content.initial.weights.keys()
+    assert all(torch.equal(tensor, content.initial.weights[name]) for name, tensor in again.weights.items())
+    run = RunDirectory(tmp_path / "run")
+    run.create(config_to_json(begun), content.splits.to_json())
+    repeated, its = prepare_new(data, Request(data=("spots",), like=run))
+    assert repeated == begun
+    assert its.initial is not None
+    assert its.initial.origin == content.initial.origin

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitrail import models
 from vitrail.config import RunConfig, with_settings
 from vitrail.errors import ConfigError
-from vitrail.models.adaptation import NEW_PARTS, adapt_weights
+from vitrail.models.adaptation import NEW_PARTS, adapt_scaling, adapt_weights
 from vitrail.models.families import AnyModelConfig
 from vitrail.models.vit_config import ViTConfig
 from vitrail.models.weights import check_weights, load_weights
@@ -36,32 +36,34 @@ class InitialWeights:
 
 def open_initial(init: str, named: AnyModelConfig | None, *, offline: bool) -> Pretrained:
     """The weights called `init`, of the model that the user names, if so. Raises as `open_pretrained` does."""
-    pretrained = open_pretrained(init, offline=offline, named=named if isinstance(named, ViTConfig) else None)
+    pretrained = _open(init, named, offline=offline)
     for sentence in pretrained.notes:
         logger.info("%s", sentence)
     return pretrained
+
+
+def _open(init: str, named: AnyModelConfig | None, *, offline: bool) -> Pretrained:
+    if not isinstance(named, ViTConfig):
+        return open_pretrained(init, offline=offline)
+    # Its channels, and so their statistics, are those of the data, which the weights need not have.
+    named = named.model_copy(update={"mean": None, "std": None})
+    return open_pretrained(init, offline=offline, named=named)
 
 
 def begun_from(config: RunConfig, pretrained: Pretrained, init: str, *, model: str | None, fit: bool) -> RunConfig:
     """The config of a run that begins with these weights, on images as they are used to.
 
     Its model is theirs, unless the user names a `model`; with `fit`, images are also fitted to its size as theirs were.
+    Mean and deviation are left to `adapt_scaling`, which needs to know the data's channels.
     """
     own = pretrained.config
     if model is None:
-        size = {"image_size": pretrained.preprocess.image_size}
-        update = {"model": own.model_copy(update=size), "model_name": pretrained.card.model_name}
+        changed = {"image_size": pretrained.preprocess.image_size, "mean": None, "std": None}
+        update = {"model": own.model_copy(update=changed), "model_name": pretrained.card.model_name}
         config = config.model_copy(update=update)
-    elif own.in_chans == config.model.in_chans:
-        config = config.model_copy(update={"model": config.model.model_copy(update=_scaling(own))})
     if fit:
         config = with_settings(config, {"data.fit": pretrained.preprocess.fit})
     return config.model_copy(update={"init": init})
-
-
-def _scaling(own: AnyModelConfig) -> dict[str, Any]:
-    """Mean and deviation, where they are known."""
-    return {name: getattr(own, name) for name in ("mean", "std") if getattr(own, name) is not None}
 
 
 def initial_weights(pretrained: Pretrained, config: RunConfig, classes: tuple[str, ...]) -> InitialWeights:
@@ -97,7 +99,7 @@ def reopened(
     Raises ConfigError if they are not those that it `began` with, as its journal says if it got so far.
     """
     assert config.init is not None
-    found = initial_weights(open_pretrained(config.init, offline=offline), config, classes)
+    found = initial_weights(_open(config.init, config.model, offline=offline), config, classes)
     if began is not None and began["digest"] != found.origin["digest"]:
         raise ConfigError(
             f"The weights of {config.init} are not those that the run began with; bring these back, or start a new run"
@@ -115,9 +117,8 @@ def initial_model(name: str, settings: Mapping[str, Any], init: str, *, offline:
     asked = dict(settings)
     if pretrained.classes:
         asked.setdefault("num_classes", len(pretrained.classes))
-    config = models.model_config(name, **asked)
-    if config.in_chans == pretrained.config.in_chans:
-        config = models.model_config(name, **{**_scaling(pretrained.config), **asked})
+    in_chans = models.model_config(name, **asked).in_chans
+    config = models.model_config(name, **{**adapt_scaling(pretrained.config, in_chans), **asked})
     keep_head = config.num_classes == len(pretrained.classes)
     weights, new = _fitted(pretrained, config, keep_head=keep_head)
     model = models.build_model(config)

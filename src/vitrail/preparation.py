@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from vitrail.data.sources import open_dataset
 from vitrail.data.splits import Splits, fingerprint, make_splits, read_splits
 from vitrail.errors import ConfigError, DataError
 from vitrail.initialization import InitialWeights, begun_from, initial_weights, open_initial, reopened
+from vitrail.models.adaptation import adapt_scaling
 from vitrail.pretrained import Pretrained, settled
 from vitrail.recipes import RECIPES, recipe_for, recipe_function
 from vitrail.runs import RunDirectory, copy_decisions, find_run
@@ -155,9 +155,10 @@ def prepare_new(
     if len(dataset.classes) < 2:
         raise DataError(f"{dataset.name} has one class, {', '.join(dataset.classes)}; a classifier needs two or more")
     init = _requested_init(request)
-    named = None if init is None or request.model is None else _requested_config(request, dataset).model
+    is_named = request.model is not None or request.init is None
+    named = _requested_config(request, dataset).model if init is not None and is_named else None
     pretrained = None if init is None else open_initial(init, named, offline=request.offline)
-    config = _fit_to_classes(_requested_config(request, dataset, pretrained), request, dataset)
+    config = _fit_to_classes(_requested_config(request, dataset, pretrained), request, dataset, pretrained)
     initial = None if pretrained is None else initial_weights(pretrained, config, dataset.classes)
     check_tracker(config.training.tracker)
     preprocess = preprocess_of(config)
@@ -306,19 +307,23 @@ def _with_said(config: RunConfig, request: Request) -> RunConfig:
     return asked.model_copy(update={key: name for key, name in names.items() if name is not None})
 
 
-def _fit_to_classes(config: RunConfig, request: Request, dataset: Dataset) -> RunConfig:
-    """The config with the data's classes and channels."""
+def _fit_to_classes(
+    config: RunConfig, request: Request, dataset: Dataset, pretrained: Pretrained | None = None
+) -> RunConfig:
+    """The config with the data's classes and channels, scaled as the weights to begin with are used to."""
     settings = request.settings or {}
     num_classes, asked = len(dataset.classes), config.model.num_classes
     if "model.num_classes" in settings and asked != num_classes:
         raise ConfigError(f"model.num_classes={asked} disagrees with {dataset.name}, which has {num_classes} classes")
     channels = config.model.in_chans if "model.in_chans" in settings else dataset.shape[2]
     fitted: dict[str, Any] = {"model.num_classes": num_classes, "model.in_chans": channels}
+    known = {} if pretrained is None else adapt_scaling(pretrained.config, channels)
     for name in ("mean", "std"):
         values = getattr(config.model, name)
-        of_weights = config.init is not None and f"model.{name}" not in settings
-        if values is not None and (len(values) == 1 or (of_weights and len(values) != channels)):
-            fitted[f"model.{name}"] = (fmean(values),) * channels  # a recipe's one value stands for every channel
+        if name in known and f"model.{name}" not in settings and (values is None or request.init is not None):
+            fitted[f"model.{name}"] = known[name]
+        elif values is not None and len(values) == 1:
+            fitted[f"model.{name}"] = values * channels  # a recipe's one value stands for every channel
     return with_settings(config, fitted)
 
 

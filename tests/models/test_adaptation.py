@@ -12,8 +12,9 @@ from torch import Tensor
 
 from vitrail.errors import CheckpointError
 from vitrail.models import build_model
-from vitrail.models.adaptation import NEW_PARTS, adapt_channels, adapt_weights, check_alike
+from vitrail.models.adaptation import NEW_PARTS, adapt_channels, adapt_scaling, adapt_weights, check_alike
 from vitrail.models.attention2d import Attention2dConfig
+from vitrail.models.cnn import CnnConfig
 from vitrail.models.families import AnyModelConfig
 from vitrail.models.vit_config import ViTConfig
 from vitrail.models.weights import load_weights
@@ -125,17 +126,63 @@ def test_a_first_layer_is_fitted_to_channels_as_in_timm(in_chans: int) -> None:
     torch.testing.assert_close(adapt_channels(kernel, in_chans), adapt_input_conv(in_chans, kernel))
 
 
-@pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 3), (3, 4), (3, 5), (4, 3), (1, 5)])
-def test_grey_images_answer_as_before_whatever_the_channels(before: int, after: int) -> None:
-    own, wanted = tiny(in_chans=before), tiny(in_chans=after)
+IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406, 0.5), "std": (0.229, 0.224, 0.225, 0.5)}
+
+
+def of_imagenet(in_chans: int) -> dict[str, Any]:
+    return {"in_chans": in_chans} | {name: values[:in_chans] for name, values in IMAGENET.items()}
+
+
+@pytest.mark.parametrize("patch_norm", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 3), (3, 4), (3, 5), (3, 6), (4, 3), (4, 1), (1, 5)])
+def test_grey_images_answer_as_before_whatever_the_channels(
+    before: int, after: int, known: bool, patch_norm: bool
+) -> None:
+    own = tiny(**(of_imagenet(before) if known else {"in_chans": before}), patch_norm=patch_norm)
+    wanted = tiny(in_chans=after, **adapt_scaling(own, after), patch_norm=patch_norm)
     weights, grey = drawn(own), images(2, 1, 12, 12)
     adapted, done = adapt_weights(weights, own, wanted, keep_head=True)
     counted = f"{after} channel{'s' * (after > 1)}"
     assert done == [f"The first layer is fitted to {counted}, from {before}"]
     expected = logits(own, weights, grey.expand(-1, before, -1, -1))
-    if math.gcd(before, after) in (before, after):  # else the channels weigh differently
-        actual = logits(wanted, adapted, grey.expand(-1, after, -1, -1))
+    actual = logits(wanted, adapted, grey.expand(-1, after, -1, -1))
+    if known and patch_norm and after == 1:  # a norm over the pixels of three statistics is not that over one
+        assert (actual - expected).abs().max() < 0.2 * expected.std()
+    elif math.gcd(before, after) in (before, after):  # else the channels weigh differently
         torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("in_chans", [1, 2, 3, 4, 7])
+def test_statistics_go_with_their_channels(in_chans: int) -> None:
+    scaling = adapt_scaling(tiny(**of_imagenet(3)), in_chans)
+    if in_chans == 1:  # the scaled pixel is the mean of what it was in each channel
+        pixels = images(5, 1)
+        before = (pixels - torch.tensor(IMAGENET["mean"][:3])) / torch.tensor(IMAGENET["std"][:3])
+        after = (pixels - scaling["mean"][0]) / scaling["std"][0]
+        torch.testing.assert_close(after, before.mean(dim=1, keepdim=True))
+    else:
+        expected = {
+            name: tuple(values[channel % 3] for channel in range(in_chans)) for name, values in IMAGENET.items()
+        }
+        assert scaling == expected
+    assert adapt_scaling(tiny(), in_chans) == {}
+    assert adapt_scaling(tiny(mean=(0.2, 0.2, 0.2)), in_chans) == {"mean": pytest.approx((0.2,) * in_chans)}
+
+
+def test_a_first_layer_without_biases_is_fitted_as_well_as_it_can_be() -> None:
+    own = CnnConfig.model_validate({"small_images": True, "image_size": 32, "num_classes": 5, **of_imagenet(3)})
+    wanted = own.model_copy(update={"in_chans": 1, **adapt_scaling(own, 1)})
+    weights, grey = drawn(own), images(1, 1, 32, 32)
+    adapted, _ = adapt_weights(weights, own, wanted, keep_head=True)
+    assert adapted.keys() == weights.keys()
+    maps = [
+        model.net.conv1(model.normalize(grey.expand(-1, config.in_chans, -1, -1)))[..., 1:-1, 1:-1].detach()
+        for config, model in ((own, build_model(own)), (wanted, build_model(wanted)))
+        if model.load_state_dict(weights if config is own else adapted)
+    ]
+    constant = (maps[1] - maps[0]).flatten(2)  # one number for each channel of the maps, which batch norm takes off
+    torch.testing.assert_close(constant, constant[..., :1].expand_as(constant), rtol=1e-3, atol=1e-4)
 
 
 def test_a_conv_stem_is_fitted_too() -> None:
@@ -159,6 +206,14 @@ def test_another_pooling_takes_the_weights_with_a_new_head(before: str, after: s
     assert torch.equal(adapted[norm], weights["norm.weight" if before != "avg" else "fc_norm.weight"])
     changed = [f"Pooling is {after}, not {before} as in the weights"] if before != after else []
     assert done == ["The head is new, for 5 classes", *changed]
+
+
+def test_a_norm_after_pooling_that_is_of_another_width_begins_anew() -> None:
+    own, wanted = tiny(global_pool="token_avg", fc_norm=True), tiny(global_pool="avg")
+    for before, after in ((own, wanted), (wanted, own)):
+        adapted, _ = adapt_weights(drawn(before), before, after, keep_head=False)
+        assert not [name for name in adapted if name.startswith("fc_norm.")]
+        assert logits(after, adapted, images(2, 3, 12, 12)).shape == (2, 5)
 
 
 def test_biases_that_lack_are_zero() -> None:

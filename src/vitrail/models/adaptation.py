@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any, cast
 
 import torch
@@ -51,7 +52,7 @@ def adapt_weights(
         _adapt_pooling(adapted, own, wanted, done)
         _add_biases(adapted, own, wanted, done)
     if own.in_chans != wanted.in_chans:
-        _adapt_channels(adapted, expected, own.in_chans, wanted.in_chans, done)
+        _adapt_channels(adapted, expected, own, wanted, done)
     if "pos_embed" in adapted and "pos_embed" in expected:
         _adapt_positions(adapted, expected["pos_embed"], own, wanted, done)
     return adapted, done
@@ -134,9 +135,7 @@ def _adapt_pooling(adapted: dict[str, Tensor], own: ViTConfig, wanted: ViTConfig
     if wanted.global_pool != "map":
         for name in [name for name in adapted if name.startswith("attn_pool.")]:
             del adapted[name]
-    if own.norm_after_pooling == wanted.norm_after_pooling:
-        return
-    old, new = ("fc_norm.", "norm.") if own.norm_after_pooling else ("norm.", "fc_norm.")
+    old, new = ("fc_norm." if config.norm_after_pooling else "norm." for config in (own, wanted))
     width = 2 * wanted.embed_dim if new == "fc_norm." and wanted.global_pool == "token_avg" else wanted.embed_dim
     for name in [name for name in adapted if name.startswith(old)]:
         tensor = adapted.pop(name)
@@ -166,19 +165,83 @@ def adapt_channels(kernel: Tensor, in_chans: int) -> Tensor:
     return repeated * (before / in_chans)
 
 
+def adapt_scaling(config: AnyModelConfig, in_chans: int) -> dict[str, tuple[float, ...]]:
+    """Mean and deviation of a model for other channels, as settings; of the two those that it has.
+
+    More channels get the old ones in turn, as in `adapt_channels`. One channel gets those that scale a grey pixel to
+    the mean of what it was scaled to in each.
+    """
+    scaling = dict(zip(("mean", "std"), _scaling(config, in_chans), strict=True))
+    return {name: values for name, values in scaling.items() if getattr(config, name) is not None}
+
+
+def _scaling(config: AnyModelConfig, in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    means, stds = config.scaling()
+    before = config.in_chans
+    if in_chans == 1 < before:
+        std = before / sum(1 / deviation for deviation in stds)
+        return (std * fmean(mean / deviation for mean, deviation in zip(means, stds, strict=True)),), (std,)
+    repeated = math.ceil(in_chans / before)
+    return (means * repeated)[:in_chans], (stds * repeated)[:in_chans]
+
+
 def _adapt_channels(
-    adapted: dict[str, Tensor], expected: Mapping[str, tuple[int, ...]], before: int, after: int, done: list[str]
+    adapted: dict[str, Tensor],
+    expected: Mapping[str, tuple[int, ...]],
+    own: AnyModelConfig,
+    wanted: AnyModelConfig,
+    done: list[str],
 ) -> None:
-    for name, tensor in adapted.items():
-        shape = (tensor.shape[0], after, *tensor.shape[2:]) if tensor.ndim == 4 else None
-        if shape is not None and tensor.shape[1] == before and expected.get(name) == shape:
-            adapted[name] = adapt_channels(tensor, after)
-            done.append(f"The first layer is fitted to {_counted(after)}, from {before}")
-            return
-    raise CheckpointError(
-        f"in_chans {before} of the weights is not the model's {after}, and no first layer was found to fit; "
-        f"set model.in_chans={before}"
-    )
+    """What reads the pixels, for other channels that are scaled as `adapt_scaling` says.
+
+    To one channel it answers as to grey pixels before, where each channel may have had statistics of its own: these go
+    into kernel and bias. Without a bias, at borders of zeros, and under a norm of the pixels a difference is left.
+    """
+    before, after = own.in_chans, wanted.in_chans
+    found = [
+        name
+        for name, tensor in adapted.items()
+        if tensor.ndim == 4 and tensor.shape[1] == before and expected.get(name) == _with_channels(tensor, after)
+    ]
+    if not found:
+        raise CheckpointError(
+            f"in_chans {before} of the weights is not the model's {after}, and no first layer was found to fit; "
+            f"set model.in_chans={before}"
+        )
+    has_patch_norm = _fold_patch_norm(adapted, expected)
+    for name in found:
+        kernel = adapted[name].float()
+        if after == 1:
+            values = (*own.scaling(), *_scaling(own, 1))
+            old_mean, old_std, mean, std = (torch.tensor(part).view(1, -1, 1, 1) for part in values)
+            bias = name.removesuffix("weight") + "bias"
+            if bias in adapted and not has_patch_norm:
+                shift = (kernel * (mean - old_mean) / old_std).sum(dim=(1, 2, 3))
+                adapted[bias] = (adapted[bias] + shift).to(adapted[bias].dtype)
+            kernel = kernel * std / old_std
+        adapted[name] = adapt_channels(kernel, after).to(adapted[name].dtype)
+    done.append(f"The first layer is fitted to {_counted(after)}, from {before}")
+
+
+def _with_channels(kernel: Tensor, channels: int) -> tuple[int, ...]:
+    return (kernel.shape[0], channels, *kernel.shape[2:])
+
+
+def _fold_patch_norm(adapted: dict[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> bool:
+    """Move what the norm of a patch's pixels learned into the projection after it, which can be fitted to channels.
+
+    False where there is no such norm.
+    """
+    norm, proj = "patch_embed.pre_norm.", "patch_embed.proj."
+    if norm + "weight" not in adapted:
+        return False
+    kernel = adapted[proj + "weight"]
+    factors, shifts = (adapted[norm + name].view(kernel.shape[1:]) for name in ("weight", "bias"))
+    adapted[proj + "bias"] = adapted[proj + "bias"] + (kernel * shifts).sum(dim=(1, 2, 3))
+    adapted[proj + "weight"] = kernel * factors
+    for name, fill in (("weight", 1.0), ("bias", 0.0)):
+        adapted[norm + name] = adapted[norm + name].new_full(expected[norm + name], fill)
+    return True
 
 
 def _counted(channels: int) -> str:

@@ -34,7 +34,35 @@ def test_sizes_in_every_form(given, size):
     assert parse_size(given) == size
 
 
-@pytest.mark.parametrize("given", ["", "x", "96x", "0", "-4", "1.5", "4x4x4", 0, (4, 0), (1, 2, 3), ()])
+def test_sizes_may_be_numpys_numbers():
+    size = parse_size(np.array([8, 9]))
+    assert size == (8, 9)
+    assert {type(side) for side in size} == {int}
+    assert parse_size(np.int64(8)) == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "x",
+        "96x",
+        "0",
+        "-4",
+        "1.5",
+        "4x4x4",
+        0,
+        (4, 0),
+        (1, 2, 3),
+        (),
+        9.5,
+        True,
+        (96.5, 32),
+        (96, "32"),
+        [True, 8],
+        {"rows": 8},
+    ],
+)
 def test_what_is_no_size_is_refused(given):
     with pytest.raises(ConfigError, match=rf"^image_size={re.escape(str(given))} is no size in pixels; write 96 for "):
         parse_size(given)
@@ -107,7 +135,7 @@ def test_merging_is_refused_where_it_makes_no_sense():
         adapted(model, card, None, merge_tokens=2)
     with pytest.raises(ConfigError, match=r"^merge_tokens=-1 is not possible; use 0 or more$"):
         adapted(model, card, None, merge_tokens=-1)
-    with pytest.raises(ConfigError, match=r"^merge_tokens=2 is not possible: small has no tokens to merge$"):
+    with pytest.raises(ConfigError, match=r"^merge_tokens=2 is not possible for small; only a ViT merges tokens$"):
         adapted(nn.Linear(2, 2), card, None, merge_tokens=2)
     assert adapted(nn.Linear(2, 2), card, None) is card
 
@@ -123,7 +151,7 @@ def test_other_families_take_other_sizes_too(name):
     logits, features = engine.logits_and_features(images)
     assert (logits.shape, len(features), features.shape[1] > 2) == ((2, 2), 2, True)
     np.testing.assert_allclose(logits, engine.logits(images), rtol=1e-5, atol=1e-6)
-    with pytest.raises(ConfigError, match=rf"^merge_tokens=2 is not possible: {name} has no tokens to merge$"):
+    with pytest.raises(ConfigError, match=rf"^merge_tokens=2 is not possible for {name}; only a ViT merges tokens$"):
         adapted(model, card, None, merge_tokens=2)
 
 

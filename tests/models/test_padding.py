@@ -171,6 +171,11 @@ def test_masks_and_sizes_are_taken_together(tiny_vit: Build, images: Callable[..
             "as pad_images does",
         ),
         (torch.tensor([12, 12]), "sizes (2,) torch.int64 are not the rows and columns of 2 images"),
+        (
+            [[12, 12], [12, 12]],
+            "sizes are a list; give a tensor of whole numbers of shape (2, 2), each image's rows and columns, as "
+            "pad_images does",
+        ),
         (torch.full((2, 2), 12.0), "sizes (2, 2) torch.float32 are not"),
         (torch.ones(2, 2, dtype=torch.bool), "sizes (2, 2) torch.bool are not"),
         (
@@ -205,6 +210,12 @@ def test_sizes_that_fit_are_taken() -> None:
             "The patch mask is (2, 3, 3) float32; it must be bool of shape (2, 3, 3), batch, rows and columns of "
             "patches, true where a patch takes part",
         ),
+        (
+            [[[True] * 3] * 3] * 2,
+            "The patch mask is a list; it must be a tensor, bool of shape (2, 3, 3), batch, rows and columns of "
+            "patches, true where a patch takes part",
+        ),
+        (torch.ones(2, 3, 3).bool().numpy(), "The patch mask is a ndarray; it must be a tensor"),
         (torch.ones(2, 3, 3, dtype=torch.int64), "The patch mask is (2, 3, 3) int64; it must be bool"),
         (torch.ones(2, 9, dtype=torch.bool), "The patch mask is (2, 9) bool; it must be bool of shape (2, 3, 3)"),
         (torch.ones(1, 3, 3, dtype=torch.bool), "The patch mask is (1, 3, 3) bool"),

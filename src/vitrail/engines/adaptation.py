@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, SupportsIndex
 
 import torch
 from pydantic import ValidationError
@@ -27,7 +28,10 @@ def parse_size(size: SizeLike) -> Size:
         parts = re.fullmatch(r"\s*(\d+)\s*(?:x\s*(\d+)\s*)?", size.lower())
         numbers = [] if parts is None else [int(part) for part in parts.groups() if part is not None]
     else:
-        numbers = [size] if isinstance(size, int) else list(size)
+        given: Any = size  # callers need not be typed
+        sides = list(given) if isinstance(given, Iterable) else [given]
+        whole = all(isinstance(side, SupportsIndex) and not isinstance(side, bool) for side in sides)
+        numbers = [int(side) for side in sides] if whole else []
     if len(numbers) not in (1, 2) or min(numbers) < 1:
         shown = size if isinstance(size, str) else repr(size)
         raise ConfigError(
@@ -40,13 +44,15 @@ def adapted(model: nn.Module, card: ModelCard, image_size: SizeLike | None, merg
     """The card for images of another size; the model is set to merge so many tokens in each block.
 
     None leaves the size as it was trained, 0 the tokens. Raises ConfigError for a size that the model cannot take, with
-    the nearest that it can, and for models without tokens to merge.
+    the nearest that it can, and for models that do not merge tokens.
     """
     merge = getattr(model, "merge_tokens", None)
     if merge is not None:
         merge(merge_tokens)
     elif merge_tokens:
-        raise ConfigError(f"merge_tokens={merge_tokens} is not possible: {card.model_name} has no tokens to merge")
+        raise ConfigError(
+            f"merge_tokens={merge_tokens} is not possible for {card.model_name}; only a ViT merges tokens"
+        )
     size = card.preprocess.image_size if image_size is None else parse_size(image_size)
     if size == card.preprocess.image_size:
         return card

@@ -46,6 +46,11 @@ def inside(sizes: Tensor, shape: tuple[int, int]) -> Tensor:
 def check_sizes(sizes: Tensor, images: Tensor) -> None:
     """Raise ConfigError unless `sizes` are (B, 2) whole numbers within a batch of images (B, C, rows, columns)."""
     batch, _, rows, columns = images.shape
+    if not isinstance(sizes, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not be typed
+        raise ConfigError(
+            f"sizes are a {type(sizes).__name__}; give a tensor of whole numbers of shape ({batch}, 2), each image's "
+            "rows and columns, as pad_images does"
+        )
     if sizes.shape != (batch, 2) or sizes.is_floating_point() or sizes.dtype == torch.bool:
         raise ConfigError(
             f"sizes {tuple(sizes.shape)} {sizes.dtype} are not the rows and columns of {batch} images; "
@@ -62,6 +67,11 @@ def check_sizes(sizes: Tensor, images: Tensor) -> None:
 def check_patch_mask(mask: Tensor, batch: int, grid: tuple[int, int], reads_prefix: bool) -> None:
     """Raise ConfigError unless `mask` is bool (B, rows, columns) and leaves each image something to look at."""
     expected = (batch, *grid)
+    if not isinstance(mask, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not be typed
+        raise ConfigError(
+            f"The patch mask is a {type(mask).__name__}; it must be a tensor, bool of shape {expected}, batch, rows "
+            "and columns of patches, true where a patch takes part"
+        )
     if mask.dtype != torch.bool or tuple(mask.shape) != expected:
         raise ConfigError(
             f"The patch mask is {tuple(mask.shape)} {str(mask.dtype).removeprefix('torch.')}; it must be bool of "

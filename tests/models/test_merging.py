@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -192,6 +193,13 @@ def test_what_cannot_be_merged_is_refused(
         model.merge_tokens(number)
     model.merge_tokens(0)
     assert model.merged_tokens == 0
+
+
+@pytest.mark.parametrize("number", [-1, 2.5, True, "2", None])
+def test_what_is_no_number_of_tokens_is_refused(tiny_vit: Draw, number: Any) -> None:
+    message = f"merge_tokens={number} is not possible; use 0 or more"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        tiny_vit().merge_tokens(number)
 
 
 @pytest.mark.parametrize("given", ["mask", "sizes"])

@@ -336,9 +336,9 @@ class VisionTransformer(nn.Module):
     def merge_tokens(self, number: int) -> None:
         """Merge so many patches in each block at inference, 0 for none; weights stay, logits change a little.
 
-        Raises ConfigError for a negative number, and for models whose patches cannot be merged.
+        Raises ConfigError for what is no number of 0 or more, and for models whose patches cannot be merged.
         """
-        if number < 0:
+        if type(number) is not int or number < 0:
             raise ConfigError(f"merge_tokens={number} is not possible; use 0 or more")
         if number and (self.config.pos_embed == "rope" or self.config.global_pool == "map"):
             reason = (

@@ -19,6 +19,8 @@ from vitrail.models.layers import (
     PatchEmbed,
     SwiGlu,
     check_images,
+    init_weights,
+    make_stem,
 )
 
 
@@ -299,3 +301,24 @@ def test_drop_path_does_nothing_after_training_or_at_rate_zero() -> None:
     branch = noise(4, 2, 3)
     assert torch.equal(DropPath(0.9).eval()(branch), branch)
     assert torch.equal(DropPath(0.0)(branch), branch)
+
+
+def test_weights_begin_by_what_their_layer_does() -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"patch_embed": make_stem("conv", (4, 4), 3, 64), "fc": nn.Linear(64, 256)})
+    model["conv"] = nn.Conv2d(64, 256, kernel_size=1)
+    model["norm"] = nn.LayerNorm(64)
+    init_weights(model)
+    for name, deviation in {
+        "patch_embed.convs.0": (2 / 27) ** 0.5,
+        "patch_embed.convs.1": (2 / 288) ** 0.5,
+        "fc": 0.02,
+        "conv": 0.02,
+    }.items():
+        layer = model.get_submodule(name)
+        assert layer.weight.std().item() == pytest.approx(deviation, rel=0.15), name
+        assert not layer.bias.any()
+    assert (model["norm"].weight == 1).all()
+    projection = nn.ModuleDict({"patch_embed": make_stem("linear", (4, 4), 3, 64)})
+    init_weights(projection)
+    assert projection["patch_embed"].proj.weight.std().item() == pytest.approx(48**-0.5, rel=0.15)

@@ -27,7 +27,7 @@ from vitrail.models.config import (
     check_stem,
 )
 from vitrail.models.features import BlockFeatures, Features
-from vitrail.models.layers import ACTIVATIONS, ConvStem, DropPath, Normalize, PatchEmbed
+from vitrail.models.layers import ACTIVATIONS, DropPath, Normalize, init_weights, make_stem
 from vitrail.models.long_attention import attend
 from vitrail.models.positions import resize_pos_embed, sincos2d_pos_embed
 
@@ -199,11 +199,7 @@ class Attention2dClassifier(nn.Module):
         self.config = config
         dim = config.embed_dim
         self.normalize = Normalize(*config.scaling())
-        self.patch_embed = (
-            PatchEmbed(config.patch_size, config.in_chans, dim)
-            if config.stem == "linear"
-            else ConvStem(config.patch_size[0], config.in_chans, dim)
-        )
+        self.patch_embed = make_stem(config.stem, config.patch_size, config.in_chans, dim)
         self.grid = self.patch_embed.grid(*config.image_size)
         if config.pos_embed == "learn":
             self.pos_embed = nn.Parameter(torch.zeros(1, dim, *self.grid))
@@ -218,19 +214,7 @@ class Attention2dClassifier(nn.Module):
         self.norm = LayerNorm2d(dim, eps=config.norm_eps) if config.final_norm else nn.Identity()
         self.head_drop = nn.Dropout(config.drop_rate)
         self.head = nn.Linear(dim, config.num_classes)
-        self._init_weights()
-
-    def _init_weights(self) -> None:
-        """As the ViT's: a truncated normal of deviation 0.02, wider in a convolutional stem, zero biases."""
-        for name, module in self.named_modules():
-            if isinstance(module, Conv1x1 | nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-            elif isinstance(module, nn.Conv2d):
-                gain = 1.0 if name == "patch_embed.proj" else 2.0**0.5  # the stem's convolutions feed a GELU
-                nn.init.trunc_normal_(module.weight, std=gain * module.weight[0].numel() ** -0.5)
-        for name, parameter in self.named_parameters():
-            if name.endswith(".bias"):
-                nn.init.zeros_(parameter)
+        init_weights(self)
         if isinstance(self.pos_embed, nn.Parameter):
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
 

@@ -131,6 +131,15 @@ class ConvStem(nn.Module):
         return maps.flatten(2).transpose(1, 2)
 
 
+def make_stem(
+    stem: str, patch_size: tuple[int, int], in_chans: int, embed_dim: int, norm_eps: float | None = None
+) -> PatchEmbed | ConvStem:
+    """What makes tokens of pixels: a projection of each patch for stem=linear, convolutions for stem=conv."""
+    if stem == "linear":
+        return PatchEmbed(patch_size, in_chans, embed_dim, norm_eps)
+    return ConvStem(patch_size[0], in_chans, embed_dim)
+
+
 class Mlp(nn.Module):
     """Two linear layers with an activation between them, on each token alone: (B, N, D) -> (B, N, D)."""
 
@@ -218,3 +227,19 @@ class AttentionPool(nn.Module):
         pooled = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask).transpose(1, 2).flatten(2)
         pooled = self.proj(pooled)
         return (pooled + self.mlp(self.norm(pooled)))[:, 0]
+
+
+def init_weights(model: nn.Module) -> None:
+    """Truncated normal of deviation 0.02, wider in the stem `patch_embed`, zero biases; as the paper's code and timm.
+
+    A 1x1 convolution beyond the stem is a linear layer at each position, and starts as one.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and name.startswith("patch_embed."):
+            gain = 1.0 if name == "patch_embed.proj" else 2.0**0.5  # the stem's convolutions feed a GELU
+            nn.init.trunc_normal_(module.weight, std=gain * module.weight[0].numel() ** -0.5)
+        elif isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias"):
+            nn.init.zeros_(parameter)

@@ -17,13 +17,13 @@ from vitrail.models.attention import Attention
 from vitrail.models.features import BlockFeatures, Features
 from vitrail.models.layers import (
     AttentionPool,
-    ConvStem,
     DropPath,
     LayerScale,
     Mlp,
     Normalize,
-    PatchEmbed,
     SwiGlu,
+    init_weights,
+    make_stem,
 )
 from vitrail.models.merging import encode_merging
 from vitrail.models.padding import check_patch_mask, check_sizes, inside
@@ -107,11 +107,8 @@ class VisionTransformer(nn.Module):
         self.merged_tokens = 0  # patches merged in each block at inference; `merge_tokens` sets it
         dim, eps = config.embed_dim, config.norm_eps
         self.normalize = Normalize(*config.scaling())
-        self.patch_embed = (
-            PatchEmbed(config.patch_size, config.in_chans, dim, eps if config.patch_norm else None)
-            if config.stem == "linear"
-            else ConvStem(config.patch_size[0], config.in_chans, dim)
-        )
+        norm_eps = eps if config.patch_norm else None
+        self.patch_embed = make_stem(config.stem, config.patch_size, config.in_chans, dim, norm_eps)
         self.grid = self.patch_embed.grid(*config.image_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.class_token else None
         self.dist_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.distilled else None
@@ -146,16 +143,7 @@ class VisionTransformer(nn.Module):
             self.pos_embed = None
 
     def _init_weights(self) -> None:
-        """Truncated normal of deviation 0.02 for linear layers, zero biases, as in the paper's code and timm."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-            elif isinstance(module, nn.Conv2d):
-                gain = 1.0 if name == "patch_embed.proj" else 2.0**0.5  # the stem's convolutions feed a GELU
-                nn.init.trunc_normal_(module.weight, std=gain * module.weight[0].numel() ** -0.5)
-        for name, parameter in self.named_parameters():
-            if name.endswith(".bias"):
-                nn.init.zeros_(parameter)
+        init_weights(self)
         for token in (self.cls_token, self.dist_token, self.reg_token):
             if token is not None:
                 nn.init.normal_(token, std=1e-6)

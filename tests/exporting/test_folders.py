@@ -29,6 +29,11 @@ from vitrail.models.attention2d import Attention2dConfig
         ({"head_dim": 4}, "timm", "timm has no Vision Transformer with head_dim=4, and no other format has"),
         ({"norm_eps": 1e-3}, "timm", "timm has no Vision Transformer with norm_eps=0.001; use --format huggingface"),
         (
+            {"pos_embed": "rope", "num_heads": 2, "global_pool": "map"},
+            "timm",
+            "with pos_embed='rope' with global_pool='map' beside class token or registers, and no other format has",
+        ),
+        (
             {"mlp_layer": "swiglu", "norm_eps": 1e-5},
             "timm",
             "timm has no Vision Transformer with mlp_layer='swiglu' with norm_eps=1e-05",

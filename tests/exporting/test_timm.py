@@ -22,6 +22,8 @@ CASES: dict[str, dict[str, Any]] = {
     "gated": {"mlp_layer": "swiglu", "qk_norm": True},
     "coarse norms": {"norm_eps": 1e-5},
     "distilled": {"distilled": True},
+    "distilled, positions of patches": {"distilled": True, "no_embed_class": True},
+    "rotary, patches pooled": {"pos_embed": "rope", "num_heads": 2, "global_pool": "map", "class_token": False},
     "rotary": {"pos_embed": "rope", "num_heads": 2, "reg_tokens": 2, "init_values": 0.1, "norm_eps": 1e-5},
     "rotary, gated": {"pos_embed": "rope", "num_heads": 2, "mlp_layer": "swiglu", "global_pool": "avg"},
     "rotary, no biases": {"pos_embed": "rope", "num_heads": 2, "qkv_bias": False, "proj_bias": False},

@@ -12,6 +12,7 @@ from timm.models.eva import checkpoint_filter_fn as eva_filter
 from timm.models.vision_transformer import checkpoint_filter_fn
 
 from vitrail.errors import CheckpointError
+from vitrail.models.layouts.timm import as_timm_has_it, check_as_named, is_ours
 from vitrail.models.weights import import_weights, recognise
 
 SMALL: dict[str, Any] = {"embed_dim": 192, "depth": 2, "num_heads": 3, "num_classes": 5}
@@ -169,3 +170,84 @@ def test_another_kind_of_block_is_refused(name: str) -> None:
     weights = timm.create_model(name, **TINY).state_dict()
     with pytest.raises(CheckpointError, match=r"^The (model has no place for|weights lack) "):
         import_weights(weights)
+
+
+UNLIKE: dict[str, tuple[str, dict[str, Any]]] = {
+    "activation": ("vit_tiny_patch16_224", {**TINY, "act_layer": "quick_gelu"}),
+    "pooling": ("vit_tiny_patch16_224", {**TINY, "global_pool": "avgmax"}),
+    "a norm before the blocks": ("vit_base_patch16_clip_224", TINY),
+    "parallel blocks": ("vit_small_patch16_18x2_224", TINY),
+    "rotary, prefix tokens pooled": ("vit_small_patch16_dinov3", {**TINY, "global_pool": "map"}),
+}
+
+
+@pytest.mark.parametrize("case", UNLIKE)
+def test_what_weights_do_not_show_is_refused_with_its_name(case: str, tmp_path: Path) -> None:
+    name, arguments = UNLIKE[case]
+    described, weights = written(timm.create_model(name, **arguments), tmp_path, arguments)
+    assert not is_ours(weights, described)
+    with pytest.raises(CheckpointError, match=r" computes what our Vision Transformer does not; use it as timm:|lack "):
+        import_weights(weights, described)
+    with pytest.raises(CheckpointError, match=f"^The weights are of timm's {name} with .*; use weights of {name} as"):
+        check_as_named(described)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_ours_can_be_is_told(case: str, tmp_path: Path) -> None:
+    name, arguments = CASES[case]
+    described, weights = written(timm.create_model(name, **arguments), tmp_path, arguments)
+    assert is_ours(weights, described)
+
+
+@pytest.mark.parametrize(
+    ("name", "described", "odd"),
+    [
+        ("test_resnet", {"model_args": {"act_layer": "silu", "num_classes": 5}}, "act_layer='silu'"),
+        ("test_resnet", {"model_args": {"in_chans": 1, "drop_rate": 0.1}}, None),
+        ("test_resnet", {"global_pool": "max"}, "global_pool='max'"),
+        ("test_resnet", {"global_pool": "avg"}, None),
+        ("test_convnext", {"global_pool": "max"}, "global_pool='max'"),
+        ("test_convnext", {"global_pool": "avg"}, None),
+        ("levit_128s", {"global_pool": "avg"}, None),
+        ("resnet18", {"model_args": {"img_size": 64}}, "img_size=[64, 64]"),
+        ("vit_tiny_patch16_224", {"model_args": {"img_size": 64}}, None),
+    ],
+)
+def test_other_models_are_what_their_name_tells(name: str, described: dict[str, Any], odd: str | None) -> None:
+    if odd is None:
+        check_as_named({"architecture": name, **described})
+        return
+    with pytest.raises(CheckpointError, match=re.escape(f"The weights are of timm's {name} with {odd}, and only")):
+        check_as_named({"architecture": name, **described})
+
+
+@pytest.mark.parametrize(("name", "value"), [("depth", 3000), ("embed_dim", 192_000)])
+def test_a_description_of_other_sizes_is_refused_before_timm_builds_it(
+    name: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = timm.create_model("vit_base_patch16_224", **TINY).state_dict()
+    described = {"architecture": "vit_base_patch16_224", "model_args": {**TINY, name: value}}
+    create, asked = timm.create_model, []
+    monkeypatch.setattr(timm, "create_model", lambda name, **settings: asked.append(settings) or create(name))
+    message = f"The weights are of a model with {name}={TINY[name]}, not the {name}={value} of their description"
+    with pytest.raises(CheckpointError, match=f"^{message}$"):
+        import_weights(weights, described)
+    assert asked == [{"pretrained": False}]
+
+
+def test_weights_of_others_are_renamed_as_timm_does() -> None:
+    model = timm.create_model("test_convnext.r160_in1k")
+    weights = model.state_dict()
+    assert as_timm_has_it("test_convnext.r160_in1k", weights).keys() == weights.keys()
+    theirs = {f"visual.trunk.{key}": part for key, part in weights.items() if not key.startswith("head.fc")}
+    theirs |= {"visual.head.mlp.fc1.weight": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match=r"^The weights of timm:test_convnext.r160_in1k are not in timm's layout"):
+        as_timm_has_it("test_convnext.r160_in1k", theirs)
+    theirs = {f"visual.trunk.{key}": part for key, part in weights.items() if not key.startswith("head.fc")}
+    theirs |= {"visual.head.proj.weight": weights["head.fc.weight"]}
+    found = as_timm_has_it("test_convnext.r160_in1k", theirs)
+    assert all(torch.equal(found[key], part) for key, part in weights.items() if key != "head.fc.bias")
+    with pytest.raises(
+        CheckpointError, match=r"are not in timm's layout: they lack conv1.0.weight, .*; use another tag$"
+    ):
+        as_timm_has_it("test_resnet.r160_in1k", theirs)

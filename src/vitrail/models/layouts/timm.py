@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from vitrail.errors import CheckpointError, ConfigError
-from vitrail.models.layouts.packing import fill_biases, fold_class_position, pack
+from vitrail.errors import CheckpointError, ConfigError, some
+from vitrail.models.layouts.packing import fill_biases, fold_class_position, pack, unfold_positions
+from vitrail.models.layouts.shapes import complete, settings_from_shapes
 from vitrail.models.positions import sincos2d_pos_embed
+from vitrail.models.vit import VisionTransformer
 from vitrail.models.vit_config import ViTConfig
 
 # An activation, by the name of timm's or torch's class -> ours.
@@ -31,6 +35,9 @@ _NAMES = (
 # Arguments of timm.create_model that a description has no business to give: they read files.
 _READING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 _LEFT_OUT = frozenset({*_READING, "num_classes", "scriptable", "exportable", "no_jit"})
+# Arguments that a TimmConfig has settings for, or that change nothing but training.
+_DROPPING = ("drop_rate", "drop_path_rate", "proj_drop_rate", "attn_drop_rate", "pos_drop_rate", "patch_drop_rate")
+_KEPT = frozenset({"global_pool", "img_size", "in_chans", *_DROPPING})
 _NOT_NEEDED = re.compile(r"mask_token|(.*\.)?bias_mask|rope_embed\.periods|rope\..*|local_cls_norm\..*")
 
 
@@ -68,57 +75,96 @@ def _pack_eva_bias(ours: dict[str, Tensor], name: str) -> None:
         ours[f"{stem}qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
 
 
+class UnlikeError(CheckpointError):
+    """A description is whole, but not of a Vision Transformer that ours can be."""
+
+
 def describe(weights: Mapping[str, Tensor], described: Mapping[str, Any] | None) -> dict[str, Any]:
     """Settings that shapes do not tell: from the config.json of timm's repositories, or as DINOv3 has them.
 
     timm itself builds the `architecture` with its `model_args`, without memory, and what it has built is read.
-    Raises CheckpointError for an architecture that timm does not know, or that is no Vision Transformer of ours.
+    Raises CheckpointError for an architecture that timm does not know, UnlikeError for no Vision Transformer of ours.
     """
     if described is None:
         is_eva = "blocks.0.gamma_1" in weights or "storage_tokens" in weights
         return {"pos_embed": "rope", "norm_eps": 1e-5} if is_eva and "pos_embed" not in weights else {}
     name, pretrained = str(described.get("architecture")), dict(described.get("pretrained_cfg") or {})
-    arguments = {key: value for key, value in dict(described.get("model_args") or {}).items() if key not in _LEFT_OUT}
-    model = _built_by_timm(name, arguments)
+    arguments = _arguments(described)
+    if described.get("global_pool"):
+        arguments.setdefault("global_pool", described["global_pool"])
+    model = _built_by_timm(name, arguments, weights)
+    rope, pool = getattr(model, "rope", None), model.global_pool or "token"
+    activation = type(getattr(getattr(model.blocks[0], "mlp", None), "act", None)).__name__
+    if activation not in _ACTIVATIONS or pool not in _POOLS or _unlike(model, rope):
+        raise UnlikeError(f"{name} computes what our Vision Transformer does not; use it as timm:{name}")
     block, size = model.blocks[0], tuple(model.patch_embed.img_size)
-    if "img_size" not in arguments and "input_size" in pretrained:
-        size = tuple(pretrained["input_size"][1:])
     settings: dict[str, Any] = {
         "num_heads": block.attn.num_heads,
         "norm_eps": block.norm1.eps,
-        "global_pool": described.get("global_pool") or model.global_pool or "token",
+        "global_pool": pool,
         "no_embed_class": model.no_embed_class,
-        "image_size": size,
+        "act_layer": _ACTIVATIONS[activation],
     }
-    settings |= {key: tuple(pretrained[key]) for key in ("mean", "std") if key in pretrained}
-    if described.get("num_classes"):
-        settings["num_classes"] = described["num_classes"]
-    activation = type(block.mlp.act).__name__
-    rope = getattr(model, "rope", None)
-    if activation not in _ACTIVATIONS or settings["global_pool"] not in _POOLS or _unlike(model, rope):
-        raise CheckpointError(f"{name} computes what our Vision Transformer does not; use it as timm:{name}")
-    settings["act_layer"] = _ACTIVATIONS[activation]
     if rope is not None:
         settings |= {"pos_embed": "rope", "rope_temperature": rope.temperature}
+    if not _is_all_of(model, settings | {"image_size": size}):
+        raise UnlikeError(f"{name} computes what our Vision Transformer does not; use it as timm:{name}")
+    if "img_size" not in arguments and "input_size" in pretrained:
+        size = tuple(pretrained["input_size"][1:])
+    settings |= {key: tuple(pretrained[key]) for key in ("mean", "std") if key in pretrained}
+    settings["image_size"] = size
+    if described.get("num_classes"):
+        settings["num_classes"] = described["num_classes"]
     return settings
 
 
-def _built_by_timm(name: str, arguments: dict[str, Any]) -> Any:
-    """The architecture as timm builds it, without memory."""
+def is_ours(weights: Mapping[str, Tensor], described: Mapping[str, Any]) -> bool:
+    """Whether a config.json of timm is of a Vision Transformer that ours can be. Raises CheckpointError for damage."""
+    try:
+        describe(weights, described)
+    except UnlikeError:
+        return False
+    return True
+
+
+def _arguments(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in dict(described.get("model_args") or {}).items() if key not in _LEFT_OUT}
+
+
+def _made(name: str, arguments: dict[str, Any]) -> Any:
+    """timm's model, without memory."""
     import timm
-    from timm.models.eva import Eva
-    from timm.models.vision_transformer import VisionTransformer
 
     if not timm.is_model(name):
         raise CheckpointError(f"timm {timm.__version__} has no model {name!r}; a newer timm may have it")
     try:
         with torch.device("meta"):
-            model = timm.create_model(name, pretrained=False, **arguments)
+            return timm.create_model(name, pretrained=False, **arguments)
     except (TypeError, ValueError, AssertionError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"timm cannot build {name!r} as its description says: {error}") from error
-    if not isinstance(model, VisionTransformer | Eva):
-        raise CheckpointError(f"{name} is a {type(model).__name__} and no Vision Transformer; use it as timm:{name}")
-    return model
+
+
+def _built_by_timm(name: str, arguments: dict[str, Any], weights: Mapping[str, Tensor]) -> Any:
+    """The Vision Transformer as timm builds it; as large as the weights are, so that it does not take long."""
+    from timm.models.eva import Eva
+    from timm.models.vision_transformer import VisionTransformer as Theirs
+
+    model = _made(name, {})
+    if not isinstance(model, Theirs | Eva):
+        raise UnlikeError(f"{name} is a {type(model).__name__} and no Vision Transformer; use it as timm:{name}")
+    if not arguments:
+        return model
+    projection = weights.get("patch_embed.proj.weight")
+    found = {
+        "depth": len({key.split(".")[1] for key in weights if key.startswith("blocks.")}),
+        "embed_dim": None if projection is None else len(projection),
+    }
+    for key, value in found.items():
+        if value is not None and arguments.get(key, value) != value:
+            raise CheckpointError(
+                f"The weights are of a model with {key}={value}, not the {key}={arguments[key]} of their description"
+            )
+    return _made(name, arguments)
 
 
 def _unlike(model: Any, rope: Any) -> bool:
@@ -131,7 +177,84 @@ def _unlike(model: Any, rope: Any) -> bool:
     if rope is None:
         return False
     is_ours = type(rope).__name__ == "RotaryEmbeddingDinoV3" and block.attn.rotate_half
-    return not is_ours or model.pos_embed is not None
+    pools_prefix = model.attn_pool is not None and model.num_prefix_tokens > 0  # ours pools patches alone
+    return not is_ours or model.pos_embed is not None or pools_prefix
+
+
+def _is_all_of(model: Any, settings: dict[str, Any]) -> bool:
+    """Whether ours with `settings` has each tensor of timm's model, and no other; heads may lack."""
+    theirs = import_names(model.state_dict())
+    try:
+        config = ViTConfig.model_validate(complete(settings_from_shapes(theirs) | settings, theirs))
+    except (CheckpointError, ValidationError):
+        return False
+    with torch.device("meta"):
+        ours = VisionTransformer(config).state_dict()
+    shapes = [
+        {key: part.shape for key, part in every.items() if not key.startswith("head")} for every in (theirs, ours)
+    ]
+    return shapes[0] == shapes[1]
+
+
+def check_as_named(described: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless its name, image size and channels tell all of a model of timm's.
+
+    Other arguments, such as another activation, may leave the same tensors and give other logits.
+    """
+    name, arguments = str(described["architecture"]), _arguments(described)
+    plain = _made(name, {})
+    own = plain.pretrained_cfg
+    pool = arguments.get("global_pool") or described.get("global_pool")
+    odd = [f"{key}={value!r}" for key, value in arguments.items() if key not in _KEPT]
+    if "img_size" in arguments and not own.get("fixed_input_size"):
+        size = arguments["img_size"]
+        size = [size, size] if isinstance(size, int) else [*size]
+        odd += [f"img_size={size}"] * (size != [*own["input_size"][1:]])
+    odd += [f"global_pool={pool!r}"] * (bool(pool) and _pools_otherwise(plain, name, pool))
+    if odd:
+        raise CheckpointError(
+            f"The weights are of timm's {name} with {', '.join(odd)}, and only Vision Transformers can be that; "
+            f"use weights of {name} as timm has it"
+        )
+
+
+def _pools_otherwise(plain: Any, name: str, pool: Any) -> bool:
+    own = getattr(plain, "global_pool", None)
+    if isinstance(own, str):
+        return pool != own
+    try:
+        return repr(_made(name, {"global_pool": pool})) != repr(plain)
+    except CheckpointError:  # it has no such choice
+        return False
+
+
+def as_timm_has_it(name: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a file that timm points to but has not written, under timm's names, as timm itself renames them.
+
+    Raises CheckpointError where timm does not, or not to all that the model called `name` has.
+    """
+    import timm
+
+    model = _made(name, {})
+    expected, found = model.state_dict().keys(), dict(weights)
+    if expected == found.keys():
+        return found
+    rename = getattr(
+        sys.modules[timm.model_entrypoint(name.partition(".")[0]).__module__], "checkpoint_filter_fn", None
+    )
+    if rename is not None:
+        try:
+            found = dict(rename(found, model))
+        except (AssertionError, LookupError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"The weights of timm:{name} are not in timm's layout, and timm cannot rename them: {error}"
+            ) from error
+    missing = [key for key in expected if key not in found]
+    if missing:
+        raise CheckpointError(
+            f"The weights of timm:{name} are not in timm's layout: they lack {some(missing)}; use another tag"
+        )
+    return found
 
 
 # Weights out
@@ -153,6 +276,8 @@ def why_not(config: ViTConfig) -> str | None:
         return f"mlp_layer='swiglu' with norm_eps={config.norm_eps:g}"
     if config.pos_embed == "rope" and (config.mlp_layer == "mlp" and config.act_layer != "gelu"):
         return f"pos_embed='rope' with act_layer={config.act_layer!r}"
+    if config.pos_embed == "rope" and config.global_pool == "map" and config.num_prefix_tokens:
+        return "pos_embed='rope' with global_pool='map' beside class token or registers"
     if config.distilled and (config.reg_tokens or config.pos_embed not in ("learn", "sincos2d")):
         return "distilled=true with registers or other positions than learned ones"
     if config.distilled and (config.mlp_layer != "mlp" or _is_coarse(config)):
@@ -186,6 +311,8 @@ def to_timm(
         )
         prefix = positions.new_zeros(1, config.num_prefix_tokens, config.embed_dim)
         theirs["pos_embed"] = torch.cat([prefix, positions], dim=1)
+    if config.distilled and config.pos_embed == "learn" and config.no_embed_class:
+        theirs = unfold_positions(theirs, 2)  # timm's distilled model has positions for its tokens too
     architecture, arguments = _architecture(config)
     if config.pos_embed == "rope":
         theirs = {re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", name): tensor for name, tensor in theirs.items()}
@@ -230,7 +357,7 @@ def _architecture(config: ViTConfig) -> tuple[str, dict[str, Any]]:
         "init_values": config.init_values,
         "class_token": config.class_token,
         "global_pool": config.global_pool,
-        "no_embed_class": config.no_embed_class and config.pos_embed == "learn",
+        "no_embed_class": config.no_embed_class and config.pos_embed == "learn" and not config.distilled,
         "qk_norm": config.qk_norm,
     }
     if config.pos_embed == "rope":

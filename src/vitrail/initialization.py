@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from vitrail import models
 from vitrail.config import RunConfig, with_settings
 from vitrail.errors import ConfigError
-from vitrail.models.adaptation import NEW_PARTS, adapt_scaling, adapt_weights
+from vitrail.models.adaptation import NEW_PARTS, adapt_scaling, adapt_weights, head_names
 from vitrail.models.families import AnyModelConfig
 from vitrail.models.vit_config import ViTConfig
 from vitrail.models.weights import check_weights, load_weights
-from vitrail.pretrained import Pretrained, head_names, open_pretrained, settled
+from vitrail.pretrained import Pretrained, open_pretrained, settled
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +81,7 @@ def _fitted(
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The weights for that model, and what the names of those begin with that it has and they lack."""
     adapted, sentences = adapt_weights(pretrained.weights, pretrained.config, model, keep_head)
-    heads = head_names(model)
-    if not keep_head:
-        adapted = {name: tensor for name, tensor in adapted.items() if not name.startswith(heads)}
-    new = () if keep_head else (*NEW_PARTS, *heads)
+    new = () if keep_head else (*NEW_PARTS, *head_names(model))
     check_weights(model, adapted, new)
     for sentence in sentences:
         logger.info("%s", sentence)

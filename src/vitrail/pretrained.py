@@ -29,10 +29,11 @@ from vitrail.descriptions import (
 from vitrail.errors import CheckpointError, ConfigError, from_validation, suggest
 from vitrail.hub import fetch_file, fetch_url, find_file
 from vitrail.models import MODELS, build_model
+from vitrail.models.adaptation import head_names
 from vitrail.models.cnn import CnnConfig, TimmConfig, timm_settings
 from vitrail.models.families import AnyModelConfig
 from vitrail.models.vit_config import ViTConfig
-from vitrail.models.weights import HEADS, build_on_meta, import_weights, load_weights
+from vitrail.models.weights import import_weights, load_weights
 from vitrail.runs import find_run
 from vitrail.weight_files import SUFFIXES, read_weights
 
@@ -82,14 +83,6 @@ class Pretrained:
             for parameter in head.parameters():
                 nn.init.zeros_(parameter)
         return model.eval()
-
-
-def head_names(config: AnyModelConfig) -> tuple[str, ...]:
-    """What the names of a model's head begin with."""
-    model: Any = build_on_meta(config)
-    parts: list[nn.Module] = [*model.head] if isinstance(model.head, nn.ModuleList) else [model.head]
-    found = [f"{name}." for name, module in model.named_modules() if any(module is part for part in parts)]
-    return (*found, *HEADS) if isinstance(config, ViTConfig) else tuple(found)
 
 
 class _Place(Protocol):

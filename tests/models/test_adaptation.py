@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vitrail.errors import CheckpointError
 from vitrail.models import build_model
-from vitrail.models.adaptation import NEW_PARTS, adapt_channels, adapt_scaling, adapt_weights, check_alike
+from vitrail.models.adaptation import NEW_PARTS, adapt_channels, adapt_scaling, adapt_weights, check_alike, head_names
 from vitrail.models.attention2d import Attention2dConfig
-from vitrail.models.cnn import CnnConfig
+from vitrail.models.cnn import CnnConfig, TimmConfig
 from vitrail.models.families import AnyModelConfig
 from vitrail.models.vit_config import ViTConfig
 from vitrail.models.weights import load_weights
@@ -65,6 +65,15 @@ def test_new_classes_have_a_new_head_and_the_rest_stays() -> None:
     assert weights.keys() - adapted.keys() == {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
     assert done == ["The head is new, for 3 classes"]
     assert logits(tiny(distilled=True, num_classes=3), adapted, images(2, 3, 12, 12)).shape == (2, 3)
+
+
+def test_the_head_of_a_cnn_is_left_out_too() -> None:
+    own = CnnConfig.model_validate({"small_images": True, "image_size": 32, "num_classes": 5})
+    weights = drawn(own)
+    adapted, done = adapt_weights(weights, own, own.model_copy(update={"num_classes": 3}), keep_head=False)
+    assert weights.keys() - adapted.keys() == {"net.fc.weight", "net.fc.bias"}
+    assert head_names(own) == ("net.fc.",)
+    assert done == ["The head is new, for 3 classes"]
 
 
 def test_dropouts_statistics_and_the_first_value_of_factors_are_no_difference() -> None:
@@ -257,6 +266,31 @@ def test_biases_that_lack_are_zero() -> None:
 def test_weights_of_another_model_are_refused(own: dict[str, Any], wanted: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match="^" + re.escape(message)):
         adapt_weights(drawn(tiny(**own)), tiny(**own), tiny(**wanted), keep_head=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("beit_base_patch16_224", "blocks.0.attn.relative_position_bias_table"), ("cait_xxs24_224", "pos_embed")],
+)
+def test_timms_backbones_that_have_a_size_keep_it(name: str, part: str) -> None:
+    own = TimmConfig(name=name, image_size=(64, 64), num_classes=5)
+    with torch.device("meta"):
+        weights = build_model(own).state_dict()
+    message = (
+        f"{part} of the weights is for images of 64x64 pixels, and there is no way to resize it; "
+        "set model.image_size=64,64"
+    )
+    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+        adapt_weights(weights, own, own.model_copy(update={"image_size": (96, 96)}), keep_head=True)
+    assert adapt_weights(weights, own, own, keep_head=True)[0].keys() == weights.keys()
+
+
+@pytest.mark.parametrize("own", ["resnet10t", "resnet10t.c3_in1k"])
+@pytest.mark.parametrize("wanted", ["resnet10t", "resnet10t.c3_in1k"])
+def test_timms_tags_are_no_difference(own: str, wanted: str) -> None:
+    check_alike(TimmConfig(name=own), TimmConfig(name=wanted), keep_head=True)
+    with pytest.raises(CheckpointError, match=r"^name resnet10t\S* of the weights is not the model's resnet18; "):
+        check_alike(TimmConfig(name=own), TimmConfig(name="resnet18"), keep_head=True)
 
 
 def test_the_name_of_a_model_that_fits_is_given() -> None:

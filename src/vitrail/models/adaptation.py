@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vitrail.errors import CheckpointError
 from vitrail.models import build_model, model_config
 from vitrail.models.catalog import MODELS
+from vitrail.models.cnn import TimmConfig
 from vitrail.models.families import AnyModelConfig
 from vitrail.models.layouts.packing import fold_prefix_positions
 from vitrail.models.positions import resize_pos_embed
@@ -27,7 +28,9 @@ HEADS = ("head.", "head_dist.")  # what the names of a head's weights begin with
 NEW_PARTS = (*HEADS, "attn_pool.", "fc_norm.")
 
 # Settings in which models may differ and still share weights: adapted below, or without weights.
-_FREE = frozenset({"image_size", "in_chans", "num_classes", "mean", "std", "pos_embed_std", "norm_eps"})
+_FREE = frozenset(
+    {"image_size", "in_chans", "num_classes", "mean", "std", "pos_embed_std", "norm_eps", "pos_embed_antialias"}
+)
 _ADAPTED = frozenset({"global_pool", "fc_norm", "no_embed_class", "qkv_bias", "proj_bias", "mlp_bias"})
 _BIASES = {"qkv_bias": ("attn.qkv",), "proj_bias": ("attn.proj",), "mlp_bias": ("mlp.fc1", "mlp.fc2")}
 
@@ -39,20 +42,23 @@ def adapt_weights(
 
     Unless `keep_head`, the head is left out, for one of new classes, and pooling may differ. Position embeddings are
     resized to the patches of `wanted`, the first layer is fitted to its channels. Give the weights to `load_weights`
-    with allowed_missing=NEW_PARTS.
+    with allowed_missing=(*NEW_PARTS, *head_names(wanted)).
     Raises CheckpointError naming the first setting in which the two are different models.
     """
     check_alike(own, wanted, keep_head)
     adapted, done = dict(weights), list[str]()
     expected = {name: tuple(tensor.shape) for name, tensor in build_on_meta(wanted).state_dict().items()}
     if not keep_head:
-        adapted = {name: tensor for name, tensor in adapted.items() if not name.startswith(HEADS)}
+        heads = head_names(wanted)
+        adapted = {name: tensor for name, tensor in adapted.items() if not name.startswith(heads)}
         done.append(f"The head is new, for {wanted.num_classes:,} classes")
     if isinstance(own, ViTConfig) and isinstance(wanted, ViTConfig):
         _adapt_pooling(adapted, own, wanted, done)
         _add_biases(adapted, own, wanted, done)
     if own.in_chans != wanted.in_chans:
         _adapt_channels(adapted, expected, own, wanted, done)
+    if isinstance(wanted, TimmConfig):
+        _check_size(adapted, expected, own, wanted)
     if "pos_embed" in adapted and "pos_embed" in expected:
         _adapt_positions(adapted, expected["pos_embed"], own, wanted, done)
     return adapted, done
@@ -62,6 +68,14 @@ def build_on_meta(config: AnyModelConfig) -> nn.Module:
     """The module that a config describes, without memory."""
     with torch.device("meta"):
         return build_model(config)
+
+
+def head_names(config: AnyModelConfig) -> tuple[str, ...]:
+    """What the names of a model's head begin with."""
+    model: Any = build_on_meta(config)
+    parts: list[nn.Module] = [*model.head] if isinstance(model.head, nn.ModuleList) else [model.head]
+    found = [f"{name}." for name, module in model.named_modules() if any(module is part for part in parts)]
+    return (*found, *HEADS) if isinstance(config, ViTConfig) else tuple(found)
 
 
 def check_alike(own: AnyModelConfig, wanted: AnyModelConfig, keep_head: bool) -> None:
@@ -109,6 +123,8 @@ def _difference(own: AnyModelConfig, wanted: AnyModelConfig) -> tuple[str, str, 
 def _weighed(config: AnyModelConfig, name: str) -> Any:
     """A setting as far as it shapes weights."""
     value = getattr(config, name)
+    if isinstance(config, TimmConfig) and name == "name":
+        return value.partition(".")[0]  # without the tag, which says whose weights these are
     if name == "init_values":
         return value is not None
     if name == "head_dim":
@@ -248,12 +264,31 @@ def _counted(channels: int) -> str:
     return f"{channels} channel{'' if channels == 1 else 's'}"
 
 
+def _check_size(
+    adapted: Mapping[str, Tensor],
+    expected: Mapping[str, tuple[int, ...]],
+    own: AnyModelConfig,
+    wanted: AnyModelConfig,
+) -> None:
+    """Raise CheckpointError for weights of one of timm's backbones, the same at another size, that have a size."""
+    if own.image_size == wanted.image_size:
+        return
+    for name, tensor in adapted.items():
+        if expected.get(name, tensor.shape) != tuple(tensor.shape):
+            size = "x".join(map(str, own.image_size))
+            raise CheckpointError(
+                f"{name.removeprefix('net.')} of the weights is for images of {size} pixels, and there is no way to "
+                f"resize it; set model.image_size={','.join(map(str, own.image_size))}"
+            )
+
+
 def _adapt_positions(
     adapted: dict[str, Tensor], shape: tuple[int, ...], own: AnyModelConfig, wanted: AnyModelConfig, done: list[str]
 ) -> None:
     """Position embeddings for the patches and prefix tokens of `wanted`: (1, N, D), or maps (1, D, rows, columns)."""
     positions = adapted["pos_embed"]
     before, after = (cast("Any", build_on_meta(config)).grid for config in (own, wanted))
+    antialias = getattr(own, "pos_embed_antialias", True)
     if positions.ndim == 4:
         flat = resize_pos_embed(positions.flatten(2).transpose(1, 2), before, after)
         adapted["pos_embed"] = flat.unflatten(1, after).permute(0, 3, 1, 2).contiguous()
@@ -264,7 +299,7 @@ def _adapt_positions(
             adapted |= fold_prefix_positions(adapted, math.prod(before))
         if num_prefix != num_wanted:
             prefix = positions.new_zeros(1, num_wanted, positions.shape[2])
-        adapted["pos_embed"] = torch.cat([prefix, resize_pos_embed(patches, before, after)], dim=1)
+        adapted["pos_embed"] = torch.cat([prefix, resize_pos_embed(patches, before, after, antialias)], dim=1)
     if before != after:
         grids = (f"{rows}x{columns}" for rows, columns in (before, after))
         done.append("Position embeddings are resized from {} to {} patches".format(*grids))

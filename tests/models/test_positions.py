@@ -63,6 +63,14 @@ def test_resizing_equals_timms(old: tuple[int, int], new: tuple[int, int]) -> No
     torch.testing.assert_close(resize_pos_embed(pos_embed, old, new), expected.view(1, -1, 8))
 
 
+def test_resizing_without_antialiasing_equals_torchs_own() -> None:
+    maps = noise(1, 8, 7, 5)
+    expected = torch.nn.functional.interpolate(maps, size=(3, 4), mode="bicubic").flatten(2).mT
+    resized = resize_pos_embed(maps.flatten(2).mT, (7, 5), (3, 4), antialias=False)
+    torch.testing.assert_close(resized, expected)
+    assert (resized - resize_pos_embed(maps.flatten(2).mT, (7, 5), (3, 4))).abs().max() > 0.1
+
+
 @settings(max_examples=25)
 @given(GRIDS, GRIDS)
 def test_what_is_the_same_everywhere_stays_so(old: tuple[int, int], new: tuple[int, int]) -> None:

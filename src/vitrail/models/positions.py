@@ -33,12 +33,14 @@ def sincos2d_pos_embed(grid: tuple[int, int], dim: int, temperature: float = 10_
     return torch.cat(parts, dim=1)[None]
 
 
-def resize_pos_embed(pos_embed: Tensor, old_grid: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+def resize_pos_embed(
+    pos_embed: Tensor, old_grid: tuple[int, int], grid: tuple[int, int], antialias: bool = True
+) -> Tensor:
     """Position embeddings of the patches of one grid (rows, columns) for another, by bicubic interpolation.
 
     (1, N, D) -> (1, rows*columns, D); prefix tokens, such as the class token, must be taken off first. The same grid
     gives the same values. Raises CheckpointError if N is not old rows * columns. Dosovitskiy et al. 2021, section 3.2;
-    antialiased when it shrinks, as in timm.
+    with `antialias` smoothed where it shrinks, as in timm.
     """
     if pos_embed.shape[1] != math.prod(old_grid):
         raise CheckpointError(
@@ -47,7 +49,7 @@ def resize_pos_embed(pos_embed: Tensor, old_grid: tuple[int, int], grid: tuple[i
     if tuple(old_grid) == tuple(grid):
         return pos_embed
     maps = pos_embed.float().unflatten(1, old_grid).permute(0, 3, 1, 2)  # (1, D, rows, columns)
-    maps = F.interpolate(maps, size=grid, mode="bicubic", antialias=True, align_corners=False)
+    maps = F.interpolate(maps, size=grid, mode="bicubic", antialias=antialias, align_corners=False)
     return maps.flatten(2).transpose(1, 2).to(pos_embed.dtype)
 
 

@@ -229,7 +229,7 @@ class VisionTransformer(nn.Module):
         """Position embeddings for a grid, from those of the model's own."""
         if self.config.pos_embed == "sincos2d" and grid != self.grid:
             return sincos2d_pos_embed(grid, self.config.embed_dim).to(own.device)
-        return resize_pos_embed(own, self.grid, grid)
+        return resize_pos_embed(own, self.grid, grid, self.config.pos_embed_antialias)
 
     def _rotation(self, grid: tuple[int, int], grids: Tensor | None, device: torch.device) -> Rotation | None:
         if self.config.pos_embed != "rope":

@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 
 from vitrail.errors import CheckpointError
 from vitrail.models import build_model
+from vitrail.models.adaptation import adapt_weights
+from vitrail.models.positions import resize_pos_embed
 from vitrail.models.weights import HEADS, import_weights, load_weights, recognise
 
 SIZES: dict[str, Any] = {
@@ -67,6 +69,31 @@ def test_logits_equal_transformers(case: str, tmp_path: Path, scramble: Any, our
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
         assert imported.config.num_heads == 3
         assert imported.config.norm_eps == model.config.layer_norm_eps
+
+
+@pytest.mark.parametrize("size", [(16, 24), (40, 48)])
+@pytest.mark.parametrize("case", ["vit", "deit", "dinov2", "registers"])
+def test_logits_at_another_size_equal_transformers(
+    case: str, size: tuple[int, int], tmp_path: Path, scramble: Any, our_logits: Any, images: Any
+) -> None:
+    model = made(case, scramble)
+    described, weights = written(model, tmp_path)
+    batch = images(2, 3, *size)
+    asked = {} if case in ("dinov2", "registers") else {"interpolate_pos_encoding": True}
+    with torch.inference_mode():
+        expected = model((batch - 0.5) / 0.5, **asked).logits
+    logits, imported = our_logits(batch, weights, described)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    for config in (imported.config, import_weights(weights).config):
+        assert config.pos_embed_antialias == (case == "registers")
+
+
+def test_weights_for_another_size_are_resized_as_theirs(scramble: Any) -> None:
+    own, weights = import_weights(made("vit", scramble).state_dict())
+    wanted = own.model_copy(update={"image_size": (16, 16), "pos_embed_antialias": True})
+    adapted, _ = adapt_weights(weights, own, wanted, keep_head=True)
+    expected = resize_pos_embed(weights["pos_embed"][:, 1:], (4, 4), (2, 2), antialias=False)
+    torch.testing.assert_close(adapted["pos_embed"][:, 1:], expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("gated", [False, True])

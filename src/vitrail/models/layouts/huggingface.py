@@ -126,6 +126,8 @@ def describe(weights: Mapping[str, Tensor], described: Mapping[str, Any] | None)
             raise CheckpointError(f"A gated MLP with hidden_act {activation!r} cannot be read; only 'silu' can")
         settings |= {"num_heads": said["num_attention_heads"], "act_layer": ACTIVATIONS[activation]}
         settings["image_size"] = _pair(said.get("image_size", 224))
+    has_registers = any(name.endswith("embeddings.register_tokens") for name in weights)
+    settings["pos_embed_antialias"] = model_type == "dinov2_with_registers" or has_registers
     if model_type == "dinov3_vit":
         settings |= {"pos_embed": "rope", "rope_temperature": said["rope_theta"]}
     if said.get("id2label"):

@@ -1,5 +1,6 @@
 """Weights that exist already: files that other libraries wrote, on a hub on this machine, in folders and alone."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -106,6 +107,57 @@ def test_whatever_timm_has_can_be_opened(hub: LoopbackHub, tmp_path: Path, name:
     assert same(found.module()(images), model((images / 255 - mean) / std))
     assert found.classes[:2] == ("tench, Tinca tinca", "goldfish, Carassius auratus")
     assert len({*found.classes}) == 1000
+
+
+def test_weights_that_timm_only_points_to_are_opened_as_timm_opens_them(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(2)
+    model = timm.create_model("test_convnext.r160_in1k").eval()
+    weights = {f"visual.trunk.{name}": part for name, part in model.state_dict().items() if "head.fc" not in name}
+    weights["visual.head.proj.weight"] = model.head.fc.weight
+    model.head.fc.bias.data.zero_()
+    (tmp_path / "clip").mkdir()
+    torch.save(weights, tmp_path / "clip" / "open_clip_pytorch_model.bin")
+    hub.add_folder("owner/clip", tmp_path / "clip")
+    commit = hub.repositories["owner/clip"].commit
+    known = dataclasses.replace(timm.get_pretrained_cfg("test_convnext.r160_in1k"), hf_hub_id=f"owner/clip@{commit}")
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: known)
+    for config in (None, {"model_cfg": {"embed_dim": 512}}):
+        if config is not None:
+            hub.repositories["owner/clip"].files["config.json"] = json.dumps(config).encode()
+            commit = hub.repositories["owner/clip"].commit
+            known = dataclasses.replace(known, hf_hub_id=f"owner/clip@{commit}")
+        found = open_pretrained("timm:test_convnext")
+        images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 160, 160), np.uint8))
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (found.config.mean, found.config.std))
+        assert same(found.module()(images), model((images / 255 - mean) / std))
+        assert len(found.classes) == 1000
+        assert any(f"/resolve/{commit}/open_clip_pytorch_model.bin" in request for request in hub.requests)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "odd"),
+    [
+        ("vit_tiny_patch16_224", {"act_layer": "quick_gelu", "depth": 1}, "depth=1, act_layer='quick_gelu'"),
+        ("resnet18", {"act_layer": "silu"}, "act_layer='silu'"),
+        ("resnet10t", {"global_pool": "max"}, "global_pool='max'"),
+    ],
+)
+def test_what_timm_built_otherwise_than_its_name_tells_is_refused(
+    tmp_path: Path, name: str, arguments: dict[str, object], odd: str
+) -> None:
+    save_for_hf(timm.create_model(name, num_classes=5, **arguments), str(tmp_path), safe_serialization=True)
+    with pytest.raises(CheckpointError, match=f"^The weights are of timm's {name} with ") as caught:
+        open_pretrained(str(tmp_path))
+    assert all(part in str(caught.value) for part in odd.split(", "))
+
+
+def test_a_damaged_model_of_timms_is_called_damaged(timm_vit) -> None:
+    _, folder = timm_vit
+    damage(folder, model_args={"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 5})
+    with pytest.raises(CheckpointError, match=r"^timm cannot build 'vit_tiny_patch16_224' as its description says"):
+        open_pretrained(str(folder))
 
 
 def test_a_model_of_transformers_comes_with_its_classes_and_preprocessing(

@@ -34,28 +34,34 @@ def fetch_file(repository: str, file: str, *, offline: bool = False) -> Path:
 
 
 def find_file(repository: str, file: str, *, offline: bool = False) -> Path | None:
-    """As `fetch_file`, but None where the repository, or offline the cache, has no such file."""
+    """As `fetch_file`, but None where the repository, or offline the cache, has no such file.
+
+    owner/name@revision is one version of a repository, not the newest.
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    repository, _, pinned = repository.partition("@")
+    revision = pinned or None
     _check_name(repository)
     with _sentences(repository, file):
         if _is_offline(offline):
             try:
-                return Path(hf_hub_download(repository, file, local_files_only=True))
+                return Path(hf_hub_download(repository, file, revision=revision, local_files_only=True))
             except LocalEntryNotFoundError:
                 return None
         try:
-            get_hf_file_metadata(hf_hub_url(repository, file))  # fails at once where hf_hub_download tries for a minute
+            # It fails at once where hf_hub_download tries for a minute.
+            get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
         except EntryNotFoundError:
             pass  # hf_hub_download will write it down, for when there is no network
         except Exception as error:
-            cached = try_to_load_from_cache(repository, file)
+            cached = try_to_load_from_cache(repository, file, revision=revision)
             if cached is None or not _is_network(error):
                 raise
             return Path(cached) if isinstance(cached, str) else None  # known not to be there
         try:
-            path = Path(hf_hub_download(repository, file))
+            path = Path(hf_hub_download(repository, file, revision=revision))
         except EntryNotFoundError:
             return None
     _check_hash(path, repository, file)

@@ -32,6 +32,7 @@ from vitrail.models import MODELS, build_model
 from vitrail.models.adaptation import head_names
 from vitrail.models.cnn import CnnConfig, TimmConfig, timm_settings
 from vitrail.models.families import AnyModelConfig
+from vitrail.models.layouts import timm as timm_layout
 from vitrail.models.vit_config import ViTConfig
 from vitrail.models.weights import import_weights, load_weights
 from vitrail.runs import find_run
@@ -39,6 +40,7 @@ from vitrail.weight_files import SUFFIXES, read_weights
 
 PREFIXES = ("timm:", "hf:", "torchvision:")
 _FILES = ("model.safetensors", "pytorch_model.bin")
+_OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # in repositories that timm only points to
 
 
 @dataclass(frozen=True)
@@ -217,12 +219,12 @@ def _describing(name: str) -> Generator[None]:
         raise CheckpointError(f"The description of {name} is damaged: {' '.join(str(error).split())}") from error
 
 
-def _fetch_weights(place: _Place) -> Path:
-    for file in _FILES:
+def _fetch_weights(place: _Place, files: tuple[str, ...] = _FILES) -> Path:
+    for file in files:
         path = place.find(file)
         if path is not None:
             return path
-    return place.fetch(_FILES[0])
+    return place.fetch(files[0])
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -253,13 +255,18 @@ def _open_timm(name: str, offline: bool) -> Pretrained:
     known = timm.get_pretrained_cfg(name)
     if known is None or not (known.hf_hub_id or known.url):
         raise ConfigError(f"timm has no weights for {name}; `timm.list_pretrained()` lists the models that have some")
-    full = f"timm:{name.partition('.')[0]}" + (f".{known.tag}" if known.tag else "")
+    tagged = name.partition(".")[0] + (f".{known.tag}" if known.tag else "")
+    full, described = f"timm:{tagged}", dict[str, Any]()
     if known.hf_hub_id:
-        place = _Repository(full, known.hf_hub_id.partition("@")[0], offline)
-        described = _read_json(place.fetch("config.json"))
-        weights = read_weights(place.fetch(known.hf_hub_filename) if known.hf_hub_filename else _fetch_weights(place))
+        place = _Repository(full, known.hf_hub_id, offline)
+        path = place.find("config.json")
+        described = {} if path is None else _read_json(path)
+        files = (known.hf_hub_filename,) if known.hf_hub_filename else (*_FILES, *_OPEN_CLIP)
+        weights = read_weights(_fetch_weights(place, files))
     else:
         weights = read_weights(fetch_url(str(known.url), offline=offline))
+    if "architecture" not in described:  # a file of others, which timm reads by what it knows of it
+        weights = timm_layout.as_timm_has_it(tagged, weights)
         published: dict[str, Any] = known.to_dict()
         described = {
             "architecture": known.architecture,
@@ -278,13 +285,17 @@ def _from_timm(
     published: dict[str, Any] = described.get("pretrained_cfg") or {}
     architecture = str(described["architecture"])
     num_classes = int(described.get("num_classes", published.get("num_classes", 0)))
-    try:
+    if timm_layout.is_ours(weights, described):
         config, ours = import_weights(weights, described)
         has_head = "head.weight" in ours
-    except CheckpointError:
+    else:
+        timm_layout.check_as_named(described)
         settings = timm_settings(architecture) | {"num_classes": num_classes or 1}
         if "input_size" in published:
             settings |= {"in_chans": published["input_size"][0], "image_size": tuple(published["input_size"][1:])}
+        asked: dict[str, Any] = described.get("model_args") or {}
+        settings |= {"in_chans": asked["in_chans"]} if "in_chans" in asked else {}
+        settings |= {"image_size": asked["img_size"]} if "img_size" in asked else {}
         settings |= {key: tuple(published[key]) for key in ("mean", "std") if key in published}
         config = TimmConfig.model_validate(settings)
         ours, has_head = {f"net.{key}": value for key, value in weights.items()}, num_classes > 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,3 +151,12 @@ def test_a_model_of_another_family_replaces_the_recipes() -> None:
     assert isinstance(config.model, ViTConfig)
     other = config.model_copy(update={"model_name": "s1_attention2d", "model": model_config("s1_attention2d")})
     assert config_from_json(config_to_json(other)).model.kind == "attention2d"
+
+
+def test_the_families_load_neither_a_compiler_nor_other_libraries() -> None:
+    code = (
+        "import sys, vitrail.models.families; print({'torch._dynamo', 'torch._inductor', 'timm', 'torchvision'} & "
+        "sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8")
+    assert (done.stdout.strip(), done.stderr) == ("set()", "")

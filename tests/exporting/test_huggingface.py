@@ -69,3 +69,20 @@ def test_its_image_processor_prepares_images(fit: str, note: tuple[str, ...], tm
         ours = torch.from_numpy(prepare(photo, card.preprocess)).permute(2, 0, 1)[None]
         expected = model.normalize(ours)
         assert (pixels - expected).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_the_folder_is_for_the_size_that_images_are_given(
+    antialias: bool, tmp_path: Path, made: Any, images: Any
+) -> None:
+    model, card = made(pos_embed_antialias=antialias, init_values=0.1)
+    card = card.model_copy(update={"preprocess": card.preprocess.model_copy(update={"image_size": (8, 8)})})
+    exported = export_folder(model, card, "huggingface", tmp_path / "out")
+    assert exported.notes == ("Position embeddings are resized from 4x4 to 2x2 patches",)
+    loaded = AutoModelForImageClassification.from_pretrained(tmp_path / "out").eval()
+    batch = images(2, 3, 8, 8)
+    with torch.inference_mode():
+        scaled = (batch / 255 - model.normalize.mean) / model.normalize.std
+        torch.testing.assert_close(loaded(scaled).logits, model(batch), rtol=1e-4, atol=1e-4)
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
+    assert processor(Image.new("RGB", (9, 9)), return_tensors="pt")["pixel_values"].shape == (1, 3, 8, 8)

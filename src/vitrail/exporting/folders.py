@@ -19,6 +19,7 @@ from vitrail.engines.pytorch import TorchEngine
 from vitrail.errors import CheckpointError, ConfigError, ExportError, suggest
 from vitrail.exporting import FORMATS
 from vitrail.models import build_model
+from vitrail.models.adaptation import adapt_weights
 from vitrail.models.vit_config import ViTConfig
 from vitrail.models.weights import import_weights, load_weights
 
@@ -63,11 +64,16 @@ def export_folder(model: nn.Module, card: ModelCard, format_name: str, folder: P
         raise ConfigError(f"{module.LIBRARY} has no Vision Transformer with {reason}{hint}")
     _make_folder(folder)
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    notes: list[str] = []
+    if card.preprocess.image_size != config.image_size:  # others resize positions otherwise, or not at all
+        sized = config.model_copy(update={"image_size": card.preprocess.image_size})
+        weights, notes = adapt_weights(weights, config, sized, keep_head=True)
+        config = sized
     content = module.make(config, weights, card.classes, card.preprocess.fit)
     for name, text in content.texts.items():
         write_atomically(folder / name, text)
     write_atomically(folder / "model.safetensors", _to_bytes(content.tensors))
-    notes = list(content.notes)
+    notes = [*notes, *content.notes]
     if card.temperature != 1:
         notes.append(f"Its probabilities are not calibrated: divide logits by the temperature {card.temperature:.4g}")
     difference = _prove(model, folder, [*content.texts])

@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 from loopback_hub import LoopbackHub, Repository
+from other_layouts import to_google
 from timm.models._hub import save_for_hf
 from torchvision.models import VisionTransformer
 from torchvision.transforms import InterpolationMode
@@ -24,7 +25,6 @@ from transformers import (
 )
 
 from vitrail.errors import CheckpointError, ConfigError
-from vitrail.models.layouts.google import to_google
 from vitrail.models.vit_config import ViTConfig as OurConfig
 from vitrail.pretrained import is_published, open_pretrained, settled
 

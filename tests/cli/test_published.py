@@ -9,11 +9,11 @@ import pytest
 import timm
 import torch
 from loopback_hub import TOKEN, LoopbackHub
+from other_layouts import to_google
 from timm.models._hub import save_for_hf
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from vitrail import api
-from vitrail.models.layouts.google import to_google
 from vitrail.pretrained import open_pretrained
 
 BARS = ("0", "1", "2")  # the classes of the data that `small` writes

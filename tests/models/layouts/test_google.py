@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import timm
 import torch
+from other_layouts import to_google
 from torch import Tensor
 
 from vitrail.errors import CheckpointError
-from vitrail.models.layouts.google import to_google
 from vitrail.models.weights import import_weights, recognise
 
 D, HEADS, LAYERS, PATCH, HIDDEN, CLASSES, GRID = 48, 3, 2, 4, 60, 5, 4

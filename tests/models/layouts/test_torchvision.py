@@ -2,13 +2,12 @@ from typing import Any
 
 import pytest
 import torch
+from other_layouts import to_torchvision
 from torch import Tensor
 from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import ConvStemConfig
 
-from vitrail.errors import CheckpointError, ConfigError
-from vitrail.models import model_config
-from vitrail.models.layouts.torchvision import to_torchvision
+from vitrail.errors import CheckpointError
 from vitrail.models.weights import import_weights, recognise
 
 SIZES: dict[str, Any] = {
@@ -52,25 +51,11 @@ def test_the_heads_of_the_largest_are_known() -> None:
 def test_what_is_written_is_what_torchvision_loads(scramble: Any) -> None:
     model = scramble(VisionTransformer(**SIZES))
     imported = import_weights(model.state_dict())
-    theirs = to_torchvision(imported.config, imported.weights)
+    theirs = to_torchvision(imported.weights)
     model.load_state_dict(theirs, strict=True)
     again = import_weights(theirs)
     assert again.config == imported.config
     assert all(torch.equal(tensor, imported.weights[name]) for name, tensor in again.weights.items())
-
-
-@pytest.mark.parametrize(
-    ("settings", "name"),
-    [
-        ({"global_pool": "avg"}, "global_pool='avg'"),
-        ({"reg_tokens": 4}, "reg_tokens=4"),
-        ({"init_values": 0.1}, "init_values=0.1"),
-        ({"act_layer": "relu"}, "act_layer='relu'"),
-    ],
-)
-def test_what_torchvision_has_not_is_refused(settings: dict[str, Any], name: str) -> None:
-    with pytest.raises(ConfigError, match=f"^torchvision's VisionTransformer has no {name}$"):
-        to_torchvision(model_config("vit_tiny_patch16_224", **settings), {})
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from vitrail.errors import ConfigError
-from vitrail.models.layouts.packing import fill_biases, unfold_positions
-from vitrail.models.vit_config import ViTConfig
-
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for all its published weights
 _HEADS = {1280: 16}  # embed_dim -> heads, where these are not of 64 channels: vit_h_14
 
@@ -54,49 +50,3 @@ def describe(weights: Mapping[str, Tensor], described: Mapping[str, Any] | None)
     dim, in_chans = projection.shape[:2]
     settings: dict[str, Any] = {"mean": _MEAN, "std": _STD} if in_chans == 3 else {}
     return settings | ({"num_heads": _HEADS[dim]} if dim in _HEADS else {})
-
-
-def to_torchvision(config: ViTConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict that a torchvision VisionTransformer of the same sizes loads.
-
-    Raises ConfigError for what that cannot be.
-    """
-    expected: dict[str, Any] = {
-        "stem": "linear",
-        "patch_norm": False,
-        "global_pool": "token",
-        "class_token": True,
-        "distilled": False,
-        "reg_tokens": 0,
-        "mlp_layer": "mlp",
-        "act_layer": "gelu",
-        "qk_norm": False,
-        "init_values": None,
-        "pos_embed": "learn",
-        "head_dim": None,
-    }
-    for name, value in expected.items():
-        if getattr(config, name) != value:
-            raise ConfigError(f"torchvision's VisionTransformer has no {name}={getattr(config, name)!r}")
-    filled = fill_biases(weights, "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-    if config.no_embed_class:
-        filled = unfold_positions(filled, 1)
-    names = (
-        (r"^cls_token$", "class_token"),
-        (r"^patch_embed\.proj\.", "conv_proj."),
-        (r"^pos_embed$", "encoder.pos_embedding"),
-        (r"^norm\.", "encoder.ln."),
-        (r"^head\.", "heads.head."),
-        (r"\.norm([12])\.", r".ln_\1."),
-        (r"\.attn\.qkv\.", ".self_attention.in_proj_"),
-        (r"\.attn\.proj\.", ".self_attention.out_proj."),
-        (r"\.mlp\.fc1\.", ".mlp.0."),
-        (r"\.mlp\.fc2\.", ".mlp.3."),
-        (r"^blocks\.(\d+)\.", r"encoder.layers.encoder_layer_\1."),
-    )
-    theirs: dict[str, Tensor] = {}
-    for name, tensor in filled.items():
-        for pattern, replacement in names:
-            name = re.sub(pattern, replacement, name)
-        theirs[name] = tensor
-    return theirs

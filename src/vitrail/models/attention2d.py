@@ -28,7 +28,6 @@ from vitrail.models.config import (
 )
 from vitrail.models.features import BlockFeatures, Features
 from vitrail.models.layers import ACTIVATIONS, DropPath, Normalize, init_weights, make_stem
-from vitrail.models.long_attention import attend
 from vitrail.models.positions import resize_pos_embed, sincos2d_pos_embed
 
 
@@ -113,7 +112,11 @@ class Attention2d(nn.Module):
     def __init__(
         self, dim: int, num_heads: int, *, bias: bool = False, attn_drop: float = 0.0, proj_drop: float = 0.0
     ) -> None:
+        # Its marks for torch.compile load the compiler, some seconds that only this family should pay.
+        from vitrail.models.long_attention import attend
+
         super().__init__()
+        self.attend = attend
         self.num_heads = num_heads
         self.attn_drop_rate = attn_drop
         self.qkv = Conv1x1(dim, 3 * dim, bias=bias)
@@ -128,7 +131,7 @@ class Attention2d(nn.Module):
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Each head's mixture of values, (B, H, N, K)."""
-        return attend(query, key, value, self.attn_drop_rate if self.training else 0.0)
+        return self.attend(query, key, value, self.attn_drop_rate if self.training else 0.0)
 
     def join(self, heads: Tensor, grid: tuple[int, int]) -> Tensor:
         """The heads' mixtures (B, H, N, K) projected together, maps (B, D, rows, columns)."""

@@ -47,6 +47,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout_rate: float = 0.0)
     return attend_in_chunks(query, key, value, dropout_rate)
 
 
+# Compiled, every chunk would be written out.
+@torch.compiler.disable()  # pyright: ignore[reportUntypedFunctionDecorator]
 def attend_in_chunks(query: Tensor, key: Tensor, value: Tensor, dropout_rate: float = 0.0) -> Tensor:
     """What `attend` gives, at most about MAX_SCORES scores at a time; the gradient computes them again."""
     heads = [part.flatten(0, 1) for part in (query, key, value)]
@@ -54,11 +56,6 @@ def attend_in_chunks(query: Tensor, key: Tensor, value: Tensor, dropout_rate: fl
     seed = int(torch.randint(2**62, ())) if dropout_rate else 0
     mixture: Tensor = _Chunks.apply(*heads, dropout_rate, seed)  # pyright: ignore[reportAssignmentType]  # untyped
     return mixture.unflatten(0, query.shape[:2])
-
-
-# Compiled, every chunk would be written out. torch.compiler.disable sets the same mark, but loads the compiler for it,
-# which would take each command some seconds.
-attend_in_chunks._torchdynamo_disable = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 class _Chunks(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import vitrail
 from vitrail.config import RunConfig, config_to_json
 from vitrail.data.dataset import Dataset, ImageSet, number_names
 from vitrail.errors import CheckpointError, ConfigError
-from vitrail.initialization import begun_from, initial_weights, reopened
+from vitrail.initialization import begun_from, initial_model, initial_weights, reopened
 from vitrail.models import model_config
 from vitrail.models.adaptation import adapt_scaling
 from vitrail.preparation import Request, prepare_new
@@ -161,3 +162,28 @@ def test_weights_that_do_not_tell_their_heads_are_those_of_the_named_model_again
     assert repeated == begun
     assert its.initial is not None
     assert its.initial.origin == content.initial.origin
+
+
+@pytest.mark.parametrize("name", ["resnet18_32", "timm:test_resnet"])
+def test_weights_of_a_cnn_are_those_of_the_model_that_is_named(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    net: Any = vitrail.create_model(name, num_classes=7).net
+    torch.save(net.state_dict(), tmp_path / "cnn.pth")
+    begun: Any = initial_model(name, {"num_classes": 7}, str(tmp_path / "cnn.pth"), offline=True)
+    for key, tensor in net.state_dict().items():
+        torch.testing.assert_close(begun.net.state_dict()[key], tensor)
+    other: Any = initial_model(name, {"num_classes": 3}, str(tmp_path / "cnn.pth"), offline=True)
+    assert other(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+
+
+def test_weights_of_a_vit_are_none_of_a_cnns(tmp_path: Path) -> None:
+    vit = vitrail.create_model("s5_vit")
+    torch.save(vit.state_dict(), tmp_path / "vit.pth")
+    with pytest.raises(CheckpointError, match=r"^The weights lack net\.conv1\.weight"):
+        initial_model("resnet18_32", {"num_classes": 10, "in_chans": 1}, str(tmp_path / "vit.pth"), offline=True)
+
+
+def test_heads_that_are_taken_for_granted_are_said(tmp_path: Path) -> None:
+    vit = vitrail.create_model("s5_vit", embed_dim=128, num_heads=4)
+    torch.save(vit.state_dict(), tmp_path / "vit.pth")
+    assert "2 are taken, of 64 channels each" in open_pretrained(str(tmp_path / "vit.pth")).notes[0]

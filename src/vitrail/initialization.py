@@ -14,7 +14,6 @@ from vitrail.config import RunConfig, with_settings
 from vitrail.errors import ConfigError
 from vitrail.models.adaptation import NEW_PARTS, adapt_scaling, adapt_weights, head_names
 from vitrail.models.families import AnyModelConfig
-from vitrail.models.vit_config import ViTConfig
 from vitrail.models.weights import check_weights, load_weights
 from vitrail.pretrained import Pretrained, open_pretrained, settled
 
@@ -43,7 +42,7 @@ def open_initial(init: str, named: AnyModelConfig | None, *, offline: bool) -> P
 
 
 def _open(init: str, named: AnyModelConfig | None, *, offline: bool) -> Pretrained:
-    if not isinstance(named, ViTConfig):
+    if named is None:
         return open_pretrained(init, offline=offline)
     # Its channels, and so their statistics, are those of the data, which the weights need not have.
     named = named.model_copy(update={"mean": None, "std": None})

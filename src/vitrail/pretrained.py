@@ -34,7 +34,7 @@ from vitrail.models.cnn import CnnConfig, TimmConfig, timm_settings
 from vitrail.models.families import AnyModelConfig
 from vitrail.models.layouts import timm as timm_layout
 from vitrail.models.vit_config import ViTConfig
-from vitrail.models.weights import import_weights, load_weights
+from vitrail.models.weights import Imported, import_network, import_weights, load_weights
 from vitrail.runs import find_run
 from vitrail.weight_files import SUFFIXES, read_weights
 
@@ -162,7 +162,7 @@ def settled(text: str) -> str:
         ) from None
 
 
-def open_pretrained(text: str, *, offline: bool = False, named: ViTConfig | None = None) -> Pretrained:
+def open_pretrained(text: str, *, offline: bool = False, named: AnyModelConfig | None = None) -> Pretrained:
     """The weights that `text` names: timm:<name>, hf:<owner>/<model>, torchvision:<name>, a file, a folder or a run.
 
     With `offline` nothing is downloaded. `named` is a model that the user says they are of, for files that tell less.
@@ -180,7 +180,7 @@ def open_pretrained(text: str, *, offline: bool = False, named: ViTConfig | None
     return _open_file(path, named) if path.is_file() else _open_place(_Folder(path.name, path), named)
 
 
-def _open_place(place: _Place, named: ViTConfig | None = None) -> Pretrained:
+def _open_place(place: _Place, named: AnyModelConfig | None = None) -> Pretrained:
     """A model of a repository or a folder, in the layout of Hugging Face, of timm, or of Vitrail."""
     # A run's config.json is not what is looked for; elsewhere it is what most have.
     path = place.find("config.json") if isinstance(place, _Repository) else None
@@ -356,18 +356,34 @@ def _open_torchvision(name: str, offline: bool) -> Pretrained:
     return Pretrained(full, card, ours, differing(full, "crop", kept, preset.interpolation.value))
 
 
-def _open_file(path: Path, named: ViTConfig | None) -> Pretrained:
+def _open_file(path: Path, named: AnyModelConfig | None) -> Pretrained:
     """A weights file, with the config.json beside it if it is one that a library saved with its weights."""
     beside = path.with_name("config.json")
     if path.name in _FILES and (beside.is_file() or path.with_name("model.json").is_file()):
         return _open_place(_Folder(path.parent.resolve().name, path.parent))
     weights = read_weights(path)
+    notes: tuple[str, ...] = ()
+    if isinstance(named, CnnConfig | TimmConfig):
+        config, ours, has_head = import_network(weights, named)
+    else:
+        config, ours = _of_vit(weights, named if isinstance(named, ViTConfig) else None)
+        has_head = "head.weight" in ours
+        if named is None and path.suffix != ".npz":  # Google's layout tells
+            notes = (
+                f"{path.name} does not say how many attention heads its model has: {config.num_heads} are taken, of "
+                "64 channels each; if it has others, name the model",
+            )
+    classes = numbered(config.num_classes) if has_head else ()
+    if classes:
+        notes = (*notes, f"{path.name} does not say what its {len(classes):,} classes are called")
+    return Pretrained(path.name, _card(path.stem, config, classes, "crop", {"weights": path.name}), ours, notes)
+
+
+def _of_vit(weights: dict[str, Tensor], named: ViTConfig | None) -> Imported:
+    """Weights of a Vision Transformer, of the model that the user says they are of, if it fits."""
     try:
-        config, ours = import_weights(weights, config=named)
+        return import_weights(weights, config=named)
     except CheckpointError:
         if named is None:
             raise
-        config, ours = import_weights(weights)  # of another model than the user says, which fitting them will tell
-    classes = numbered(config.num_classes) if "head.weight" in ours else ()
-    notes = () if not classes else (f"{path.name} does not say what its {len(classes):,} classes are called",)
-    return Pretrained(path.name, _card(path.stem, config, classes, "crop", {"weights": path.name}), ours, notes)
+        return import_weights(weights)  # of another model than the user says, which fitting them will tell

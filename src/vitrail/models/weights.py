@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from vitrail.errors import CheckpointError, from_validation, some
-from vitrail.models.adaptation import HEADS, NEW_PARTS, adapt_weights, build_on_meta
+from vitrail.models.adaptation import HEADS, NEW_PARTS, adapt_weights, build_on_meta, head_names
+from vitrail.models.cnn import CnnConfig, TimmConfig
 from vitrail.models.families import AnyModelConfig
 from vitrail.models.layouts import google, huggingface, timm, torchvision
 from vitrail.models.layouts.shapes import complete, settings_from_shapes
@@ -26,6 +27,7 @@ __all__ = [
     "Imported",
     "adapt_weights",
     "check_weights",
+    "import_network",
     "import_weights",
     "load_weights",
     "recognise",
@@ -143,3 +145,21 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], allowed_missin
     """
     _check_fit(_shapes(model), weights, allowed_missing)
     model.load_state_dict(dict(weights), strict=False)
+
+
+def import_network(
+    weights: Mapping[str, Tensor], named: CnnConfig | TimmConfig
+) -> tuple[CnnConfig | TimmConfig, dict[str, Tensor], bool]:
+    """Weights under torchvision's or timm's own names, of the model that the user says, and whether a head is there.
+
+    Classes and channels are as the weights have them; `check_weights` tells what does not fit.
+    """
+    ours = {f"net.{name}": tensor for name, tensor in weights.items()}
+    told: dict[str, int] = {}
+    of_head = [tensor for name, tensor in ours.items() if name.startswith(head_names(named))]
+    if of_head and of_head[0].ndim:
+        told["num_classes"] = of_head[0].shape[0]
+    kernels = [tensor for tensor in ours.values() if tensor.ndim == 4]
+    if kernels:  # the first is the stem's
+        told["in_chans"] = kernels[0].shape[1]
+    return named.model_copy(update=told), ours, bool(of_head)

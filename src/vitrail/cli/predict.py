@@ -40,8 +40,9 @@ def command(
     from vitrail.cli.counting import shown_count
     from vitrail.cli.output import print_json, say
     from vitrail.cli.results import print_answers
-    from vitrail.pretrained import settled
+    from vitrail.loading import find_source
 
+    run = find_source(run).name  # `last` may be another run by the time that this is done
     with shown_count() as report:
         predictions = api.predict(
             run,
@@ -58,7 +59,7 @@ def command(
         )
     unreadable = [prediction for prediction in predictions if prediction.error is not None]
     if json:
-        print_json({"run": settled(run)} | to_json(predictions))
+        print_json({"run": run} | to_json(predictions))
     else:
         print_answers(predictions, output)
     for note in predictions.notes:

@@ -61,12 +61,9 @@ def s4_resnet18_cifar10() -> RunConfig:
     vitrail train cifar10 --recipe s4_resnet18_cifar10
     Hours on a CPU, and not measured here; 80.16 % test accuracy as published.
     """
-    return RunConfig(
-        recipe="s4_resnet18_cifar10",
-        model_name="resnet18",
-        data=DataConfig(source="cifar10", fit="crop"),
-        model=model_config("resnet18", mean=_HALF, std=_HALF),
-        training=_PUBLISHED,
+    model = model_config("resnet18", mean=_HALF, std=_HALF)
+    return s4_alexnet_cifar10().model_copy(
+        update={"recipe": "s4_resnet18_cifar10", "model_name": "resnet18", "model": model}
     )
 
 

@@ -368,15 +368,15 @@ def audit(data: str | Path | Sequence[str | Path], *, corrections: str | Path | 
     return audit_requested(Request(_sources(data), corrections=_path(corrections)))
 
 
-def list_models(pattern: str | None = None, *, report: Count | None = None) -> list[dict[str, Any]]:
+def list_models(pattern: str | None = None) -> list[dict[str, Any]]:
     """The models whose names hold or match `pattern`, or all: what `vitrail models --json` prints.
 
-    `timm:PATTERN` lists timm's. `report` is called with the numbers of models done and in all.
+    `timm:PATTERN` lists timm's.
     Raises ConfigError where none matches.
     """
     from vitrail.models import listing
 
-    return listing.list_models(pattern, report)
+    return listing.list_models(pattern)
 
 
 def list_runs(folder: str | Path = "runs") -> list[dict[str, Any]]:

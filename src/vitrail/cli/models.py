@@ -24,11 +24,9 @@ def command(
     licences of the weights. With PATTERN also each source of weights.
     """
     from vitrail import api
-    from vitrail.cli.counting import shown_count
     from vitrail.cli.output import print_json, print_line, print_table
 
-    with shown_count("models") as report:
-        rows = api.list_models(pattern, report=report)
+    rows = api.list_models(pattern)
     if json:
         print_json({"models": rows})
         return

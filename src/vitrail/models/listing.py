@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,13 @@ from vitrail.errors import ConfigError, suggest
 from vitrail.models import MODELS, model_config
 from vitrail.models.published import published_weights, timm_weights
 
-# A function that is called with the numbers of models done and in all.
-Count = Callable[[int, int], None]
-
 # A model -> its parameters and the multiply-adds of one image. Counting them takes a quarter of a minute, so they are
 # kept; tests compare them with what `count_parameters` and `count_operations` count, and print the lines that differ.
 COSTS = Path(__file__).with_name("costs.json")
 _TIMM = "timm:"
 
 
-def list_models(pattern: str | None = None, report: Count | None = None) -> list[dict[str, Any]]:
+def list_models(pattern: str | None = None) -> list[dict[str, Any]]:
     """The models whose names hold `pattern`, or match it if it has wildcards: what `vitrail models --json` prints.
 
     `timm:PATTERN` lists timm's own, whose parameters and operations are not counted.
@@ -45,8 +42,6 @@ def list_models(pattern: str | None = None, report: Count | None = None) -> list
                 "weights": [weights._asdict() for weights in published_weights(name, config)],
             }
         )
-        if report is not None:
-            report(len(rows), len(names))
     return rows
 
 

@@ -93,12 +93,6 @@ def test_a_pattern_is_part_of_a_name_or_has_wildcards(pattern: str, found: list[
     assert [row["model"] for row in list_models(pattern)] == found
 
 
-def test_progress_is_told() -> None:
-    told: list[tuple[int, int]] = []
-    list_models("s5", lambda done, total: told.append((done, total)))
-    assert told == [(1, 2), (2, 2)]
-
-
 def test_timms_models_are_listed_with_their_weights() -> None:
     rows = {row["model"]: row for row in list_models("timm:resnet1?")}
     assert {"timm:resnet10t", "timm:resnet18", "timm:resnet18d"} >= {*rows} >= {"timm:resnet18"}

@@ -35,8 +35,22 @@ class DataConfig(BaseModel):
     """part of all images held out for the final test, where no test split is published"""
     split_seed: Annotated[int, Field(ge=0)] = 0
     """seed of the splits; apart from `seed`, so that seeds can be compared over one split"""
+    fold: Annotated[str, Field(pattern=r"^\d+/\d+$")] | None = None
+    """one of k folds in place of drawn splits, as 2/5: that fold is the test, the next validation; none: by rates"""
     fit: Fit = "pad"
     """how images of another shape become image_size: pad, crop or squash"""
+    crop_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """with fit=crop, the part of the shorter side that is kept; published models have 0.875 to 1"""
+    image_column: str | None = None
+    """column of a table's paths, URLs or bytes; none: image, file_name, path, ..., whichever is there"""
+    label_column: str | None = None
+    """column of a table's labels, text, whole numbers or lists of them; none: label, class, ..., whichever is there"""
+    split_column: str | None = None
+    """column of a table that says train, validation or test; none: split, if it is there"""
+    group_column: str | None = None
+    """column of a table whose equal values never stand in two splits; none: no such column"""
+    group: str | None = None
+    """which images stay in one split: folder, column, exif_time or regex:PATTERN; none: equal and nearly equal ones"""
     also: tuple[str, ...] = ()
     """further data joined to it"""
     corrections: str | None = None
@@ -45,6 +59,14 @@ class DataConfig(BaseModel):
     """threads that read image files; none: one for each core"""
     max_broken_rate: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """part of a split's files that may be unreadable; those are left out, with more training does not start"""
+    serving: Literal["auto", "memory", "mapped", "stream"] = "auto"
+    """where training images are kept: in memory, decoded in a file, or not at all; auto: the first that has room"""
+    memory_gigabytes: Annotated[float, Field(ge=0)] | None = None
+    """most that decoded training images may take in memory; none: a quarter of what is free"""
+    cache_gigabytes: Annotated[float, Field(ge=0)] | None = None
+    """most that they may take on the disk; none: half of what is free there"""
+    preview: bool = False
+    """draw the first training batch, as the model sees it, into figures/batch.png"""
     augment: AugmentConfig = AugmentConfig()
     """what is changed about training images"""
 
@@ -82,6 +104,8 @@ class TrainingConfig(BaseModel):
     """largest norm of the whole gradient; none: not clipped"""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """part of each target spread evenly over all classes"""
+    imbalance: Literal["auto", "none", "class_weights", "balanced_sampling", "focal", "logit_adjusted"] = "auto"
+    """what is done about rare classes; auto: by the counts of the training images"""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """decay of the running mean of weights that is evaluated and kept; 0: the weights themselves"""
     early_stop_epochs: PositiveInt | None = None

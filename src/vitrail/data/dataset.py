@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -15,30 +16,62 @@ from vitrail.errors import ConfigError, DataError, suggest
 Shape = tuple[int, int, int]  # rows, columns, channels
 
 
+class LazyPixels(Protocol):
+    """uint8 (N, H, W, C) that are decoded when they are asked for, by a slice or by an array of indices."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray: ...
+
+    def take(self, indices: np.ndarray) -> LazyPixels:
+        """The images at `indices`, not decoded yet."""
+        ...
+
+
+Pixels = np.ndarray | LazyPixels
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one size in memory: `pixels` uint8 (N, H, W, C) with C = 1 or 3, `labels` int64 (N,), a name each.
+    """Images of one size: `pixels` uint8 (N, H, W, C), `labels` int64 (N,), a name each.
 
-    `originals` are the content hashes of the images at their own size, where `pixels` are at another.
+    C is 1 or 3, or one more where the last channel is 255 inside the image and 0 in its padding. Pixels may lie in a
+    file that is mapped, or be decoded when they are indexed, so large sets are gone through in blocks. Where an image
+    may have several labels, or none, they are 0 or 1 of (N, number of classes).
+    `originals` are the content hashes of the images at their own size, where `pixels` are at another; images of one of
+    the `groups` belong into one split.
     """
 
-    pixels: np.ndarray
+    pixels: Pixels
     labels: np.ndarray
     names: tuple[str, ...]
     originals: tuple[str, ...] | None = field(default=None, repr=False)
+    groups: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         assert self.pixels.dtype == np.uint8
-        assert self.pixels.ndim == 4
-        assert self.pixels.shape[3] in (1, 3)
+        assert len(self.pixels.shape) == 4
+        assert self.pixels.shape[3] in (1, 2, 3, 4)
         assert self.labels.dtype == np.int64
+        assert self.labels.ndim in (1, 2)
         assert len(self.pixels) == len(self.labels) == len(self.names)
         assert self.originals is None or len(self.originals) == len(self.names)
+        assert self.groups is None or len(self.groups) == len(self.names)
 
     @cached_property
     def hashes(self) -> tuple[str, ...]:
         """The content hash of each image, at its own size."""
-        return content_hashes(self.pixels) if self.originals is None else self.originals
+        return content_hashes(self.pixels[:]) if self.originals is None else self.originals
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -48,12 +81,20 @@ class ImageSet:
         chosen = indices.tolist()
         names = tuple(self.names[index] for index in chosen)
         originals = None if self.originals is None else tuple(self.originals[index] for index in chosen)
-        return ImageSet(self.pixels[indices], self.labels[indices], names, originals)
+        groups = None if self.groups is None else tuple(self.groups[index] for index in chosen)
+        pixels = self.pixels[indices] if isinstance(self.pixels, np.ndarray) else self.pixels.take(indices)
+        return ImageSet(pixels, self.labels[indices], names, originals, groups)
 
     def resized(self, preprocess: Preprocess) -> ImageSet:
         """The set with its images as `preprocess` makes them; itself where they are so already."""
-        pixels = prepare_many(self.pixels, preprocess)
-        return self if pixels is self.pixels else ImageSet(pixels, self.labels, self.names, self.hashes)
+        before = self.pixels[:]
+        pixels = prepare_many(before, preprocess)
+        return self if pixels is before else replace(self, pixels=pixels, originals=self.hashes)
+
+    def blocks(self, size: int = 4096) -> Iterator[np.ndarray]:
+        """The pixels, so many images at a time: what does not fit in memory is never there as a whole."""
+        for start in range(0, len(self), size):
+            yield self.pixels[start : start + size]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +107,7 @@ class Dataset:
     the size they are read at without a `reader`; without a preparer they come from `reader`, all of one size. `grows`
     says whether images may be added from one day to the next, as in a user's own folder. `broken` holds, for each
     split read so far, the files left out because they cannot be read, name and reason; `ignored` the files passed
-    over because they are no images.
+    over because they are no images. With `multilabel` an image may have any number of labels.
     """
 
     name: str
@@ -79,6 +120,7 @@ class Dataset:
     draws_test: bool = True
     broken: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict[str, tuple[tuple[str, str], ...]])
     ignored: tuple[str, ...] = ()
+    multilabel: bool = False
     _kept: dict[str | tuple[str, Preprocess], ImageSet] = field(default_factory=dict, init=False, repr=False)
 
     @property

@@ -1,0 +1,45 @@
+"""Images as they are stored, in files, tables or shards: names, labels and how to get at the bytes of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+Stamp = tuple[int, int, int]  # of a file: bytes, time of modification and of change in nanoseconds
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a user may say about reading data; None where nothing was said. The names are those of `data.` settings."""
+
+    image_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    group_column: str | None = None
+    group: str | None = None
+    num_workers: int | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """The images of one split as they are stored; nothing is decoded.
+
+    `labels` are int64 (N,), or 0 and 1 of (N, classes). `read` gives the encoded bytes of an image, or the path of its
+    file, by its index, in any thread; it raises DataError, with the reason, for one that cannot be had. `stamp` gives
+    what changes when that image changes, without reading it. `key` names the source among all sources of this machine,
+    such as a folder's real path. Images of one of the `groups` belong into one split.
+    """
+
+    key: str
+    names: Sequence[str]
+    labels: np.ndarray
+    read: Callable[[int], bytes | Path] = field(repr=False)
+    stamp: Callable[[int], Stamp] = field(repr=False)
+    groups: Sequence[str] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.names)

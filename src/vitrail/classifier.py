@@ -13,7 +13,7 @@ from PIL import Image
 from vitrail.checkpoint import ModelCard
 from vitrail.data.content import content_hash
 from vitrail.data.images import read_image
-from vitrail.data.preprocess import prepare
+from vitrail.data.preprocess import prepare, read_for, read_prepared
 from vitrail.errors import ConfigError, DataError
 from vitrail.evaluation import softmax
 from vitrail.predictions import NUM_TOP, Prediction
@@ -88,7 +88,7 @@ class Classifier:
 
         Raises DataError for what cannot be read as an image.
         """
-        prepared = prepare(read_image(image), self.card.preprocess)
+        prepared = read_prepared(image, self.card.preprocess)
         return self._prediction(_name(image), self.probabilities(prepared[None])[0])
 
     def predict_many(self, images: Iterable[ImageLike]) -> Iterator[Prediction]:
@@ -127,7 +127,7 @@ class Classifier:
 
         Raises DataError for what cannot be read as an image.
         """
-        prepared = prepare(read_image(image), self.card.preprocess)
+        prepared = read_prepared(image, self.card.preprocess)
         return self._probabilities_and_features(prepared[None])[1][0]
 
     def embed_many(self, images: Iterable[ImageLike]) -> Iterator[Embedded]:
@@ -158,7 +158,7 @@ class Classifier:
             raise ConfigError("This model takes images of one size; resize them, or load it with image_size")
         pixels: list[np.ndarray] = []
         for image in images:
-            upright = read_image(image)
+            upright = read_image(image, at_least=None)
             own_size = {"image_size": (upright.height, upright.width)}
             pixels.append(prepare(upright, self.card.preprocess.model_copy(update=own_size)))
         return self.engine.native_logits(pixels)
@@ -186,12 +186,13 @@ class Classifier:
         errors: dict[int, Prediction] = {}
         for index, image in enumerate(images):
             try:
-                upright = read_image(image)
+                if with_content:
+                    pixels, original = read_for(image, self.card.preprocess)
+                    readable[index] = pixels, content_hash(np.asarray(original))
+                else:
+                    readable[index] = read_prepared(image, self.card.preprocess), None
             except DataError as error:
                 errors[index] = Prediction(_name(image), None, None, error=str(error))
-                continue
-            content = content_hash(np.asarray(upright)) if with_content else None
-            readable[index] = (prepare(upright, self.card.preprocess), content)
         return readable, errors
 
     def _prediction(self, name: str, probabilities: np.ndarray) -> Prediction:

@@ -282,6 +282,62 @@ def test_the_shape_alone_is_that_of_the_image(tmp_path, mode, orientation):
     assert read_shape(path) == upright.shape == ((4, 6) if orientation == 1 else (6, 4)) + upright.shape[2:]
 
 
+def test_a_shape_is_read_from_bytes_too():
+    data = encode(Image.fromarray(noise(40, 30, 3)), "JPEG")
+    assert read_shape(data) == (40, 30, 3)
+    with pytest.raises(DataError, match=r"^row 3 is not an image that can be read: "):
+        read_shape(data[:10], "row 3")
+
+
+def smooth(rows: int, columns: int) -> Image.Image:
+    return Image.fromarray(noise(6, 8, 3)).resize((columns, rows), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    ("size", "at_least", "expected"),
+    [
+        ((1023, 1500), 512, (512, 750)),
+        ((1022, 1500), 512, (1022, 1500)),
+        ((1022, 1500), 511, (511, 750)),
+        ((817, 830), 100, (103, 104)),
+        ((2500, 2100), 512, (625, 525)),
+        ((64, 48), 6, (8, 6)),
+        ((1100, 1100), None, (1100, 1100)),
+    ],
+)
+def test_a_jpeg_is_decoded_at_the_smallest_size_that_leaves_enough(size, at_least, expected):
+    data = encode(smooth(*size), "JPEG", quality=60)
+    image = read_image(data, at_least=at_least)
+    assert (image.height, image.width) == expected
+    assert read_shape(data)[:2] == size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_smaller_reading_is_the_whole_image_upright(orientation, mode):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(smooth(160, 224).convert(mode), "JPEG", exif=exif, quality=95)
+    whole, half = read_image(data), read_image(data, at_least=80)
+    assert whole.mode == half.mode
+    assert half.size == (whole.width // 2, whole.height // 2)
+    difference = np.asarray(half).astype(float) - np.asarray(whole.resize(half.size, Image.Resampling.BOX))
+    assert np.abs(difference).max() < 12
+
+
+def test_nothing_but_a_jpeg_file_is_read_smaller():
+    for kind in ("PNG", "WEBP", "TIFF"):
+        assert read_image(encode(smooth(160, 224), kind), at_least=10).size == (224, 160)
+    opened = Image.open(io.BytesIO(encode(smooth(160, 224), "JPEG")))
+    assert read_image(opened, at_least=10).size == opened.size == (224, 160)
+
+
+def test_a_truncated_jpeg_is_found_at_any_size():
+    data = encode(Image.fromarray(noise(64, 64, 3)), "JPEG")
+    with pytest.raises(DataError, match="it ends too early"):
+        read_image(data[: len(data) // 2], at_least=8)
+
+
 def test_a_shape_that_cannot_be_read_is_refused(tmp_path):
     path = tmp_path / "photo.jpg"
     with pytest.raises(DataError, match=r"photo\.jpg is not an image that can be read: "):

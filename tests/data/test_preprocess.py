@@ -1,11 +1,18 @@
+import io
+
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
+from timm.data import create_transform
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 from torchvision.transforms import functional as F
 
-from vitrail.data.preprocess import Preprocess, prepare, prepare_many
+from vitrail.data.images import read_image
+from vitrail.data.preprocess import Preprocess, prepare, prepare_many, read_for, read_prepared
 from vitrail.errors import ConfigError
 
 
@@ -13,8 +20,8 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def settings(rows: int, columns: int, channels: int = 3, fit="pad") -> Preprocess:
-    return Preprocess(image_size=(rows, columns), channels=channels, fit=fit)
+def settings(rows: int, columns: int, channels: int = 3, fit="pad", crop_rate=1.0) -> Preprocess:
+    return Preprocess(image_size=(rows, columns), channels=channels, fit=fit, crop_rate=crop_rate)
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
@@ -66,6 +73,90 @@ def test_pad_centres_the_whole_image_on_black(turned):
     np.testing.assert_array_equal(result, expected.T if turned else expected)
 
 
+@pytest.mark.parametrize("size", [(200, 300), (301, 200), (64, 64), (500, 37)])
+@pytest.mark.parametrize("crop_rate", [0.8, 0.875, 0.9, 0.95, 0.965, 1.0])
+@pytest.mark.parametrize(("fit", "mode"), [("crop", "center"), ("squash", "squash"), ("pad", "border")])
+@pytest.mark.parametrize("side", [32, 61])
+def test_a_part_of_each_side_is_kept_as_timm_keeps_it(fit, mode, crop_rate, size, side):
+    image = Image.fromarray(noise(size[1], size[0], 3))
+    black = {"mean": (0.0, 0.0, 0.0), "normalize": False}  # which timm pads with
+    transform = create_transform(side, interpolation="bicubic", crop_pct=crop_rate, crop_mode=mode, **black)
+    theirs = transform(image)
+    assert isinstance(theirs, torch.Tensor)
+    ours = prepare(image, settings(side, side, fit=fit, crop_rate=crop_rate))
+    np.testing.assert_array_equal(ours, theirs.permute(1, 2, 0).numpy())
+
+
+def test_the_middle_of_an_image_that_has_the_size_is_enlarged():
+    image = Image.fromarray(noise(28, 28, 3))
+    wanted = settings(28, 28, fit="crop", crop_rate=0.875)
+    expected = image.resize((32, 32), Image.Resampling.BICUBIC).crop((2, 2, 30, 30))
+    np.testing.assert_array_equal(prepare(image, wanted), np.asarray(expected))
+    np.testing.assert_array_equal(prepare_many(noise(28, 28, 3)[None], wanted)[0], np.asarray(expected))
+
+
+@given(
+    width=st.integers(1, 90),
+    height=st.integers(1, 90),
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 40),
+    channels=st.sampled_from([1, 3]),
+)
+def test_native_is_pad_with_a_channel_that_says_what_is_image(width, height, rows, columns, channels):
+    image = Image.new("RGB", (width, height), "white")
+    padded = prepare(image, settings(rows, columns, channels))
+    result = prepare(image, settings(rows, columns, channels, "native"))
+    assert result.shape == settings(rows, columns, channels, "native").shape == (rows, columns, channels + 1)
+    np.testing.assert_array_equal(result[..., :-1], padded)
+    np.testing.assert_array_equal(result[..., -1], padded[..., 0])  # white where there is image
+
+
+def test_native_arrays_that_have_the_size_are_image_everywhere():
+    images = noise(2, 4, 5, 3)
+    result = prepare_many(images, settings(4, 5, fit="native"))
+    np.testing.assert_array_equal(result[..., :3], images)
+    assert (result[..., 3] == 255).all()
+
+
+def jpeg(rows: int, columns: int) -> bytes:
+    buffer = io.BytesIO()
+    image = Image.fromarray(noise(6, 8, 3)).resize((columns, rows), Image.Resampling.BICUBIC)
+    image.save(buffer, "JPEG", quality=70)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("side", [32, 410, 600])
+@pytest.mark.parametrize("shape", [(1024, 1100), (700, 520), (2100, 1030)])
+def test_content_is_the_same_for_models_of_every_size(side, shape):
+    data = jpeg(*shape)
+    wanted = settings(side, side, fit="crop")
+    reading = read_for(data, wanted)
+    np.testing.assert_array_equal(np.asarray(reading.original), np.asarray(read_image(data)))
+    np.testing.assert_array_equal(reading.pixels, read_prepared(data, wanted))
+    enough = prepare(read_image(data, at_least=None), wanted).astype(float)
+    assert np.abs(reading.pixels - enough).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (settings(224, 224), 512),
+        (settings(448, 448), 560),
+        (settings(448, 448, fit="crop", crop_rate=0.875), 640),
+        (settings(2048, 256), 512),
+        (settings(2048, 256, fit="crop"), 2560),
+    ],
+)
+def test_models_of_more_pixels_are_given_more(wanted, expected):
+    assert wanted.least_side == expected
+
+
+def test_settings_of_earlier_runs_keep_the_whole():
+    old = Preprocess.model_validate({"image_size": (4, 6), "channels": 1, "fit": "crop"})
+    assert old == settings(4, 6, 1, "crop")
+    assert old.crop_rate == 1
+
+
 def test_channels_are_converted_by_luma_and_repetition():
     colour = Image.fromarray(np.array([[[200, 100, 50]]], np.uint8))
     assert prepare(colour, settings(1, 1, 1)).tolist() == [[[round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)]]]
@@ -108,7 +199,9 @@ def test_prepared_arrays_can_be_written_to():
     assert prepare(Image.new("L", (4, 4)), settings(4, 4, 1)).flags.writeable
 
 
-@pytest.mark.parametrize("wrong", [{"image_size": (0, 4)}, {"fit": "stretch"}, {"size": 3}, {"image_size": 4}])
+@pytest.mark.parametrize(
+    "wrong", [{"image_size": (0, 4)}, {"fit": "auto"}, {"size": 3}, {"image_size": 4}, {"crop_rate": 0}]
+)
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Preprocess(**{"image_size": (4, 4), "channels": 1, "fit": "pad", **wrong})

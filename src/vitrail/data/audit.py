@@ -1,39 +1,72 @@
-"""A short audit of a data set: counts by class, broken files, exact duplicates, duplicates between splits."""
+"""An audit of a data set: what a user should know before training; the short one begins every training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from vitrail.data.dataset import Dataset
+from vitrail.data.copies import exact_copies
+from vitrail.data.dataset import Dataset, ImageSet
+from vitrail.data.findings import NUM_NAMED, Finding, Kind, count_of, of_split, shared_pair, sorted_findings, summarise
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, some
 
-NUM_NAMED = 3
+Groups = Mapping[str, tuple[tuple[str, ...], ...]]
 
 
 @dataclass(frozen=True)
 class Audit:
     """What was found in a data set. Names are those of its images; every tuple is in the order of the files.
 
-    `counts` are images by split and class; `broken` the files left out, with reasons, by split. `duplicates` are groups
-    of images of equal pixels within one split, `conflicts` those groups that stand in several classes, and `shared`
-    pairs of split and name that are in a split and, with equal pixels, in a later one of train, validation, test.
-    `hashes` are of the content of all images that have such copies, by name.
+    `counts` are images by split and class, `num_images` those of each split; `broken` the files left out, with reasons,
+    by split; `ignored` those passed over because they are no images. `findings` is all that is wrong, or may be, and
+    `notes` say how it was looked for, where that is not the same for every set.
     """
 
     dataset: str
     classes: tuple[str, ...]
     counts: Mapping[str, tuple[int, ...]]
+    num_images: Mapping[str, int]
     broken: Mapping[str, tuple[tuple[str, str], ...]]
     ignored: tuple[str, ...]
-    duplicates: Mapping[str, tuple[tuple[str, ...], ...]]
-    conflicts: Mapping[str, tuple[tuple[str, ...], ...]]
-    shared: Mapping[str, tuple[tuple[str, str], ...]]
-    hashes: Mapping[str, str]
+    findings: tuple[Finding, ...] = ()
+    statistics: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    notes: tuple[str, ...] = ()
+
+    def of_kind(self, kind: Kind) -> tuple[Finding, ...]:
+        """The findings of one kind."""
+        return tuple(finding for finding in self.findings if finding.kind == kind)
+
+    def with_findings(self, findings: Sequence[Finding], notes: Sequence[str] = ()) -> Audit:
+        """The audit with more findings, at their place, and how they were looked for."""
+        found = sorted_findings([*self.findings, *findings], [*self.counts])
+        return replace(self, findings=tuple(found), notes=(*self.notes, *notes))
+
+    @property
+    def duplicates(self) -> Groups:
+        """Groups of images of equal pixels within one split, by split."""
+        return self._groups("exact_duplicate")
+
+    @property
+    def conflicts(self) -> Groups:
+        """Those of the `duplicates` that stand in several classes."""
+        return self._groups("conflicting_labels")
+
+    @property
+    def shared(self) -> Mapping[str, tuple[tuple[str, str], ...]]:
+        """Pairs of images of equal pixels in two splits, by the splits: "train/test"."""
+        pairs: dict[str, tuple[tuple[str, str], ...]] = {}
+        for finding in self.of_kind("shared_between_splits"):
+            if finding.exact:
+                pairs[finding.split] = (*pairs.get(finding.split, ()), shared_pair(finding))
+        return pairs
+
+    def _groups(self, kind: Kind) -> Groups:
+        found = [finding for finding in self.of_kind(kind) if finding.exact]
+        return {split: tuple(one.images for one in found if one.split == split) for split in self.counts}
 
     def to_dict(self) -> dict[str, Any]:
         """The audit as JSON has it."""
@@ -41,25 +74,31 @@ class Audit:
         broken = {
             split: [{"image": name, "reason": why} for name, why in files] for split, files in self.broken.items()
         }
+        hashes = {finding.images[0]: finding.details["hash"] for finding in self.findings if finding.exact}
         shared = {
-            pair: [{"image": image, "copy": copy, "hash": self.hashes[image]} for image, copy in images]
+            pair: [{"image": image, "copy": copy, "hash": hashes[image]} for image, copy in images]
             for pair, images in self.shared.items()
         }
+
+        def told(groups: Groups) -> dict[str, list[dict[str, Any]]]:
+            return {
+                split: [{"hash": hashes[group[0]], "images": list(group)} for group in found]
+                for split, found in groups.items()
+            }
+
         return {
             "dataset": self.dataset,
             "classes": list(self.classes),
             "counts": counts,
+            "num_images": dict(self.num_images),
             "broken": broken,
             "ignored": list(self.ignored),
-            "duplicates": self._groups(self.duplicates),
-            "conflicts": self._groups(self.conflicts),
+            "duplicates": told(self.duplicates),
+            "conflicts": told(self.conflicts),
             "shared": shared,
-        }
-
-    def _groups(self, found: Mapping[str, tuple[tuple[str, ...], ...]]) -> dict[str, list[dict[str, Any]]]:
-        return {
-            split: [{"hash": self.hashes[group[0]], "images": list(group)} for group in groups]
-            for split, groups in found.items()
+            "statistics": dict(self.statistics),
+            "findings": [finding.to_dict() for finding in self.findings],
+            "notes": list(self.notes),
         }
 
     def sentences(self) -> list[str]:
@@ -69,20 +108,7 @@ class Audit:
         found += self._refusals()
         if self.ignored:
             found.append(f"Passed over, being no images in a class folder: {some(self.ignored)}")
-        for pair, images in self.shared.items():
-            first, second = pair.split("/")
-            named = some([f"{image} = {copy}" for image, copy in images])
-            found.append(f"In {first} as well as in {second}: {_count(len(images), 'image')} ({named})")
-        for split, groups in self.duplicates.items():
-            if groups:
-                copies = sum(map(len, groups)) - len(groups)
-                named = some([" = ".join(group[:NUM_NAMED]) for group in groups])
-                found.append(f"Exact copies{_of(split)}: {copies:,} ({named})")
-        for split, groups in self.conflicts.items():
-            if groups:
-                named = some([" = ".join(group[:NUM_NAMED]) for group in groups])
-                found.append(f"Equal pixels under different labels{_of(split)}: {len(groups):,} ({named})")
-        return found
+        return found + summarise(finding for finding in self.findings if finding.kind != "broken")
 
     def _refusals(self) -> list[str]:
         """What keeps training from starting, as far as images and labels tell."""
@@ -97,60 +123,46 @@ class Audit:
         if few:
             refused.append(f"Training needs 3 images of a class or more, one for each split: {some(few)}")
         for split, files in self.broken.items():
-            if len(files) > 0.01 * (sum(self.counts[split]) + len(files)):
-                refused.append(f"Over 1 % broken{_of(split)}: training stops, unless data.max_broken_rate is raised")
+            if len(files) > 0.01 * (self.num_images[split] + len(files)):
+                refused.append(
+                    f"Over 1 % broken{of_split(split)}: training stops, unless data.max_broken_rate is raised"
+                )
         return refused
 
     def _count_sentence(self) -> str:
-        splits = ", ".join(f"{sum(numbers):,} {split}" for split, numbers in self.counts.items() if split != "all")
-        splits = splits or f"{sum(self.counts['all']):,}"
+        splits = ", ".join(f"{number:,} {split}" for split, number in self.num_images.items() if split != "all")
+        splits = splits or f"{self.num_images['all']:,}"
         numbers = next(iter(self.counts.values()))
         least, most = int(np.argmin(numbers)), int(np.argmax(numbers))
         within = f"{numbers[least]:,} {self.classes[least]} to {numbers[most]:,} {self.classes[most]}"
         if numbers[least] == numbers[most]:
             within = f"{numbers[least]:,} each"
-        return f"{self.dataset}: {splits} images of {_count(len(self.classes), 'class', 'classes')} ({within})"
+        return f"{self.dataset}: {splits} images of {count_of(len(self.classes), 'class', 'classes')} ({within})"
 
 
 def audit_dataset(dataset: Dataset, preprocess: Preprocess) -> Audit:
-    """Read every split of `dataset`, at a model's size, and look for what is wrong with it. Raises as reading does."""
+    """The short audit: counts, broken files, and images of equal pixels, of every split at a model's size.
+
+    Raises as reading does.
+    """
+    images = read_all(dataset, preprocess)
+    counts = {split: tuple(count_classes(found.labels, len(dataset.classes))) for split, found in images.items()}
+    num_images = {split: len(found) for split, found in images.items()}
+    broken = {split: dataset.broken.get(split, ()) for split in images}
+    findings = [Finding("broken", split, (name,), reason) for split, files in broken.items() for name, reason in files]
+    findings += exact_copies(images, dataset.classes)
+    return Audit(dataset.name, dataset.classes, counts, num_images, broken, dataset.ignored, tuple(findings))
+
+
+def read_all(dataset: Dataset, preprocess: Preprocess) -> dict[str, ImageSet]:
+    """The images of all published splits, in the order all, train, validation, test."""
     order = [split for split in ("all", "train", "validation", "test") if split in dataset.published]
-    images = {split: dataset.prepared(split, preprocess) for split in order}
-    counts = {
-        split: tuple(np.bincount(found.labels, minlength=len(dataset.classes)).tolist())
-        for split, found in images.items()
-    }
-    duplicates: dict[str, tuple[tuple[str, ...], ...]] = {}
-    conflicts: dict[str, tuple[tuple[str, ...], ...]] = {}
-    places: dict[str, dict[str, list[int]]] = {}
-    for split, found in images.items():
-        groups: dict[str, list[int]] = {}
-        for index, content in enumerate(found.hashes):
-            groups.setdefault(content, []).append(index)
-        places[split] = groups
-        copies = [group for group in groups.values() if len(group) > 1]
-        named = {id(group): tuple(found.names[index] for index in group) for group in copies}
-        duplicates[split] = tuple(named[id(group)] for group in copies)
-        conflicts[split] = tuple(named[id(group)] for group in copies if len({*found.labels[group].tolist()}) > 1)
-    shared: dict[str, tuple[tuple[str, str], ...]] = {}
-    for place, first in enumerate(order):
-        for second in order[place + 1 :]:
-            both = [content for content in places[first] if content in places[second]]
-            if both:
-                shared[f"{first}/{second}"] = tuple(
-                    (images[first].names[places[first][content][0]], images[second].names[places[second][content][0]])
-                    for content in both
-                )
-    broken = {split: dataset.broken.get(split, ()) for split in order}
-    copied = {name for groups in duplicates.values() for group in groups for name in group}
-    copied |= {name for pairs in shared.values() for pair in pairs for name in pair}
-    hashes = {
-        name: content
-        for found in images.values()
-        for name, content in zip(found.names, found.hashes, strict=True)
-        if name in copied
-    }
-    return Audit(dataset.name, dataset.classes, counts, broken, dataset.ignored, duplicates, conflicts, shared, hashes)
+    return {split: dataset.prepared(split, preprocess) for split in order}
+
+
+def count_classes(labels: np.ndarray, num_classes: int) -> list[int]:
+    """Images of each class, of labels (N,) or of 0 and 1 (N, num_classes)."""
+    return (labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=num_classes)).tolist()
 
 
 def check_broken(
@@ -165,7 +177,7 @@ def check_broken(
     joint = "of" if split == "all" else "in"
     option = f", or leave them out with --set data.max_broken_rate={allowed}" if can_be_set else ""
     raise DataError(
-        f"{len(files):,} of the {total:,} images{_of(split)} {joint} {dataset.name} cannot be read "
+        f"{len(files):,} of the {total:,} images{of_split(split)} {joint} {dataset.name} cannot be read "
         f"({some([reason for _, reason in files], NUM_NAMED)}); mend or remove them{option}"
     )
 
@@ -173,12 +185,4 @@ def check_broken(
 def broken_sentence(split: str, files: Sequence[tuple[str, str]]) -> str:
     """How many files of a split were left out, the first of them and why."""
     reasons = some([reason for _, reason in files], NUM_NAMED)
-    return f"Left out{_of(split)}: {_count(len(files), 'broken file')}: {reasons}"
-
-
-def _of(split: str) -> str:
-    return "" if split == "all" else f" of {split}"
-
-
-def _count(number: int, noun: str, plural: str | None = None) -> str:
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    return f"Left out{of_split(split)}: {count_of(len(files), 'broken file')}: {reasons}"

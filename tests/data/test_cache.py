@@ -1,35 +1,46 @@
 import json
+import logging
 import os
 
 import numpy as np
 import pytest
 
-from vitrail.data.cache import Entry, ImageCache, stamp_of
+from vitrail.data import cache as cache_module
+from vitrail.data.building import Building
+from vitrail.data.cache import ImageCache, Known, stamp_of
 from vitrail.data.preprocess import Preprocess
 
 SIZE = Preprocess(image_size=(4, 6), channels=3, fit="pad")
+NAMES = ["a.png", "caf\udce9.png", "b.png"]
+STAMPS = [(1, 2, 3), (4, 5, 6), (7, 2**62, 9)]
+CONTENTS = ["aa" * 32, None, "bb" * 32]
+
+
+def known_images():
+    return Known([*NAMES], [*STAMPS], [*CONTENTS], {NAMES[1]: "it is empty"})
 
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
     """What two readable files and a broken one leave in the cache."""
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache dir"))
-    entries = {
-        "a.png": Entry((1, 2, 3), "aa", (40, 60, 3)),
-        "caf\udce9.png": Entry((4, 5, 6), None, None, "it is empty"),
-        "b.png": Entry((7, 8, 9), "bb", (44, 66, 1)),
-    }
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
-    ImageCache("here", SIZE).write(entries, pixels)
-    return entries, pixels
+    cache = ImageCache("here", SIZE)
+    with cache.locked():
+        building = Building(cache, NAMES, STAMPS)
+        building.append(known_images(), list(pixels))
+        cache.write(building.known, building.finish())
+    return pixels
 
 
 def test_what_is_kept_comes_back(kept):
-    entries, pixels = kept
     cache = ImageCache("here", SIZE)
-    assert cache.entries == entries
+    known = cache.known
+    assert (known.names, known.stamps, known.contents) == (NAMES, STAMPS, CONTENTS)
+    assert known.errors == {NAMES[1]: "it is empty"}
     assert cache.rows == {"a.png": 0, "b.png": 1}
-    np.testing.assert_array_equal(cache.pixels, pixels)
+    assert isinstance(cache.pixels, np.memmap)
+    np.testing.assert_array_equal(cache.pixels, kept)
 
 
 def test_another_source_or_size_has_its_own(kept):
@@ -38,56 +49,88 @@ def test_another_source_or_size_has_its_own(kept):
         ("here", SIZE.model_copy(update={"fit": "crop"})),
         ("here", SIZE.model_copy(update={"image_size": (6, 4)})),
     ):
-        assert ImageCache(source, preprocess).entries == {}
+        assert ImageCache(source, preprocess).known.names == []
 
 
 def test_old_pixels_are_taken_away(kept):
-    entries, pixels = kept
     cache = ImageCache("here", SIZE)
-    cache.write({"a.png": entries["a.png"]}, pixels[:1])
-    assert len(list(cache.folder.glob("*.npy"))) == 1
+    building = Building(cache, NAMES[:1], STAMPS[:1])
+    building.append(Known(NAMES[:1], STAMPS[:1], CONTENTS[:1]), [kept[0]])
+    cache.write(building.known, building.finish())
+    assert len(list(cache.folder.glob("pixels-*"))) == 1
+    assert list(cache.folder.glob("building.*")) == []
     assert ImageCache("here", SIZE).pixels.shape == (1, 4, 6, 3)
 
 
-@pytest.mark.parametrize("damage", ["no index", "torn index", "no pixels", "torn pixels", "other pixels", "no folder"])
-def test_a_damaged_cache_is_empty(kept, damage):
+def test_hashes_alone_may_be_kept(kept):
+    cache = ImageCache("here", SIZE)
+    cache.write(known_images(), None)
+    assert cache.pixels is None
+    assert ImageCache("here", SIZE).known.contents == CONTENTS
+    assert list(cache.folder.glob("pixels-*")) == []
+
+
+@pytest.mark.parametrize("damage", ["torn index", "other index", "no pixels", "torn pixels", "long pixels"])
+def test_a_damaged_cache_is_empty_and_that_is_said(kept, damage, caplog):
     folder = ImageCache("here", SIZE).folder
-    index, pixels = folder / "index.json", next(folder.glob("*.npy"))
-    if damage == "no index":
-        index.unlink()
-    elif damage == "torn index":
+    index, pixels = folder / "index.json", next(folder.glob("pixels-*"))
+    if damage == "torn index":
         index.write_text(index.read_text(encoding="utf-8")[:50], encoding="utf-8")
+    elif damage == "other index":
+        index.write_text("[]", encoding="utf-8")
     elif damage == "no pixels":
         pixels.unlink()
     elif damage == "torn pixels":
-        pixels.write_bytes(pixels.read_bytes()[:150])
-    elif damage == "other pixels":
-        np.save(pixels, np.zeros((5, 4, 6, 3), np.uint8))
+        pixels.write_bytes(pixels.read_bytes()[:130])
     else:
-        index.unlink()
-        pixels.unlink()
-        folder.rmdir()
+        pixels.write_bytes(pixels.read_bytes() + b"more")
     cache = ImageCache("here", SIZE)
-    assert (cache.entries, cache.rows, cache.pixels) == ({}, {}, None)
+    assert (cache.known.names, cache.rows, cache.pixels) == ([], {}, None)
+    assert "are damaged" in caplog.text
+    assert "made anew" in caplog.text
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, caplog):
-    (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "file"))
-    ImageCache("here", SIZE).write({"a.png": Entry((1, 2, 3), "aa", (1, 1, 3))}, np.zeros((1, 4, 6, 3), np.uint8))
-    assert "Decoded images are not kept in" in caplog.text
+def test_an_older_cache_is_empty_and_that_is_said(kept, caplog, monkeypatch):
+    monkeypatch.setattr(cache_module, "VERSION", cache_module.VERSION + 1)
+    assert ImageCache("here", SIZE).known.names == []
+    assert "are of another version; they are made anew" in caplog.text
 
 
-def test_no_objects_are_unpickled(kept):
-    folder = ImageCache("here", SIZE).folder
-    path = next(folder.glob("*.npy"))
-    np.save(path, np.array([{}, {}], object), allow_pickle=True)
+def test_no_cache_is_nothing_to_speak_of(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "none"))
     assert ImageCache("here", SIZE).pixels is None
+    assert caplog.text == ""
 
 
 def test_the_index_is_text_that_every_system_reads(kept):
     folder = ImageCache("here", SIZE).folder
-    assert "caf\udce9.png" in json.loads((folder / "index.json").read_bytes().decode("ascii"))["entries"]
+    assert "caf\udce9.png" in json.loads((folder / "index.json").read_bytes().decode("ascii"))["names"]
+
+
+def test_a_cache_that_is_used_is_the_youngest(kept):
+    index = ImageCache("here", SIZE).folder / "index.json"
+    os.utime(index, ns=(1, 1))
+    ImageCache("here", SIZE)
+    assert index.stat().st_mtime_ns > 1
+
+
+def test_another_process_is_waited_for(kept, caplog):
+    import threading
+
+    cache, order = ImageCache("here", SIZE), []
+
+    def second():
+        with ImageCache("here", SIZE).locked():
+            order.append("second")
+
+    with caplog.at_level(logging.INFO, "vitrail"), cache.locked():
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        while "Another process reads these images" not in caplog.text:
+            pass
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
 
 
 def test_a_stamp_changes_with_the_file(tmp_path):

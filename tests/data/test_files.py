@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitrail.data import files
+from vitrail.data import decoding, streaming
 from vitrail.data.content import content_hash
 from vitrail.data.images import read_image
 from vitrail.data.preprocess import Preprocess, prepare
+from vitrail.data.records import ReadOptions
 from vitrail.data.sources import open_dataset
 from vitrail.errors import DataError
 
@@ -26,8 +27,8 @@ def _own_cache(tmp_path, monkeypatch):
 def read_files(monkeypatch):
     """The names of the files that were decoded, in turn."""
     seen = []
-    real = files.read_image
-    monkeypatch.setattr(files, "read_image", lambda path, name=None: seen.append(name) or real(path, name))
+    real = streaming.read_for
+    monkeypatch.setattr(streaming, "read_for", lambda path, size, name: seen.append(name) or real(path, size, name))
     return seen
 
 
@@ -97,14 +98,12 @@ def test_a_file_that_was_mended_is_read(tmp_path, write_tree, write_photo):
 def test_what_could_not_be_read_is_tried_again(tmp_path, write_tree, monkeypatch):
     root = write_tree(tmp_path / "photos", {"ant": 2, "bee": 2})
 
-    def no_memory(path, name=None):
+    def no_memory(path, size, name):
         raise DataError(f"{name} cannot be opened: Too many open files")
 
     with monkeypatch.context() as patch:
-        real = files.read_image
-        patch.setattr(
-            files, "read_image", lambda path, name=None: (no_memory if "ant/000" in name else real)(path, name)
-        )
+        real = streaming.read_for
+        patch.setattr(streaming, "read_for", lambda *given: (no_memory if "ant/000" in given[2] else real)(*given))
         assert len(open_dataset(root).prepared("all", SIZE)) == 3
     assert len(open_dataset(root).prepared("all", SIZE)) == 4
 
@@ -161,8 +160,8 @@ def test_only_the_split_asked_for_is_read(tmp_path, write_tree, read_files):
 
 def test_more_workers_than_cores_are_not_used(tmp_path, write_tree, caplog):
     root = write_tree(tmp_path / "photos", {"ant": 2, "bee": 2})
-    cores = files.num_cores()
-    images = open_dataset(root, num_workers=cores + 62).prepared("all", SIZE)
+    cores = decoding.num_cores()
+    images = open_dataset(root, options=ReadOptions(num_workers=cores + 62)).prepared("all", SIZE)
     assert len(images) == 4
     assert (
         f"data.num_workers={cores + 62} is more than the {cores} cores that this process may use; {cores} are used"
@@ -171,7 +170,7 @@ def test_more_workers_than_cores_are_not_used(tmp_path, write_tree, caplog):
 
 
 def test_long_reading_says_how_far_it_is(tmp_path, write_tree, caplog, monkeypatch):
-    monkeypatch.setattr(files, "PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(decoding, "PROGRESS_SECONDS", -1.0)
     root = write_tree(tmp_path / "photos", {"ant": 2, "bee": 1})
     with caplog.at_level(logging.INFO, "vitrail"):
         open_dataset(root).prepared("all", SIZE)

@@ -1,41 +1,33 @@
-"""Decoded images on disk, so that the second start reads no image file that has not changed.
+"""Decoded images on disk, so that the second start reads no image that has not changed.
 
-One folder a set of files and a model's size, in the user's cache folder or in $VITRAIL_CACHE: index.json says which
-file each row of pixels-*.npy came from, and what its size and times were. Deleting it costs only time.
+One folder a set of images and a model's size, in the user's cache folder or in $VITRAIL_CACHE: index.json says which
+image each row of the mapped file pixels-* is, and what its source's stamp was. While it is made, rows and what is known
+of them are appended to building.pixels and building.jsonl, from which a later start goes on. Deleting any of it costs
+only time.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
 import logging
 import os
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vitrail.data.preprocess import Preprocess
+from vitrail.data.records import Stamp
 
-VERSION = 1  # of what stands in an entry, and of how images are read: raise it when either changes
+VERSION = 2  # of what stands in an entry, and of how images are read: raise it when either changes
 
 logger = logging.getLogger(__name__)
-
-Stamp = tuple[int, int, int]  # bytes, time of modification and of change in nanoseconds
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is known of one file: its content's hash and (rows, columns, channels), or why it cannot be read."""
-
-    stamp: Stamp
-    content: str | None
-    shape: tuple[int, int, int] | None
-    error: str | None = None
 
 
 def stamp_of(path: str | Path) -> Stamp:
@@ -44,63 +36,147 @@ def stamp_of(path: str | Path) -> Stamp:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def cache_root() -> Path:
+    """Where decoded images are kept: below $VITRAIL_CACHE, else in the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("VITRAIL_CACHE") or platformdirs.user_cache_dir("vitrail", appauthor=False), "images")
+
+
+@dataclass(eq=False)
+class Known:
+    """What is known of images that were read, in their order: stamp, content hash, or why it cannot be read."""
+
+    names: list[str] = field(default_factory=list[str])
+    stamps: list[Stamp] = field(default_factory=list[Stamp])
+    contents: list[str | None] = field(default_factory=list[str | None])
+    errors: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def num_readable(self) -> int:
+        """How many of them have pixels."""
+        return len(self.names) - len(self.errors)
+
+    def add(self, names: Sequence[str], stamps: Sequence[Stamp], contents: Sequence[str | None]) -> None:
+        """More images, after those that are there; the errors of those without content are in `errors`."""
+        self.names += names
+        self.stamps += stamps
+        self.contents += contents
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it: names as they are, numbers and hashes packed."""
+        hashes = b"".join(bytes(32) if content is None else bytes.fromhex(content) for content in self.contents)
+        packed = {"stamps": np.array(self.stamps, "<i8").tobytes(), "contents": hashes}
+        text = {key: base64.b64encode(zlib.compress(value, 1)).decode() for key, value in packed.items()}
+        return {"names": self.names, "errors": self.errors, **text}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Known:
+        """What `to_json` wrote. Raises ValueError, KeyError or TypeError for something else."""
+        packed = {key: zlib.decompress(base64.b64decode(values[key])) for key in ("stamps", "contents")}
+        names, errors = list(values["names"]), dict(values["errors"])
+        stamps = np.frombuffer(packed["stamps"], "<i8").reshape(-1, 3).tolist()
+        contents = [packed["contents"][start : start + 32].hex() for start in range(0, len(packed["contents"]), 32)]
+        if not len(names) == len(stamps) == len(contents):
+            raise ValueError("not one of each for an image")
+        known = [None if name in errors else content for name, content in zip(names, contents, strict=True)]
+        return cls(names, [(size, modified, changed) for size, modified, changed in stamps], known, errors)
+
+
 class ImageCache:
-    """The decoded images of one set of files at one size. Whatever is wrong with its files, it is then empty."""
+    """The decoded images of one set at one size: what is `known`, and the `pixels` of those that can be read.
+
+    Whatever is wrong with its files, it is then empty, and that is said. `pixels` is None where only their hashes are
+    known, and where nothing is.
+    """
 
     def __init__(self, source: str, preprocess: Preprocess) -> None:
-        """Open the cache of the files that `source` names, such as a folder's real path and a split."""
-        import platformdirs
+        """Open the cache of the images that `source` names, such as a folder's real path and a split."""
+        self.source, self.preprocess = source, preprocess
+        key = json.dumps([source, preprocess.model_dump(mode="json")])
+        self.folder = cache_root() / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        self.read()
 
-        root = os.environ.get("VITRAIL_CACHE") or platformdirs.user_cache_dir("vitrail", appauthor=False)
-        key = json.dumps([VERSION, source, preprocess.model_dump(mode="json")])
-        self.folder = Path(root, "images", hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32])
-        self.entries: dict[str, Entry] = {}
-        self.rows: dict[str, int] = {}
+    def read(self) -> None:
+        """Look at what lies there now."""
+        self.known = Known()
         self.pixels: np.ndarray | None = None
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            self._open(preprocess)
-
-    def _open(self, preprocess: Preprocess) -> None:
-        index: dict[str, Any] = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-        pixels = np.load(self.folder / index["pixels"], mmap_mode="r", allow_pickle=False)
-        entries = {name: _entry(values) for name, values in index["entries"].items()}
-        readable = [name for name, entry in entries.items() if entry.content is not None]
-        wanted = (len(readable), *preprocess.image_size, preprocess.channels)
-        if pixels.dtype == np.uint8 and pixels.shape == wanted:
-            self.entries, self.pixels = entries, pixels
-            self.rows = {name: row for row, name in enumerate(readable)}
-
-    def write(self, entries: dict[str, Entry], pixels: np.ndarray) -> None:
-        """Keep this instead: `pixels` has a row for each readable entry, in their order. A full disk is no error."""
-        content = hashlib.sha256("".join(entry.content or "" for entry in entries.values()).encode()).hexdigest()
-        file = self.folder / f"pixels-{content[:16]}.npy"
-        index = {"pixels": file.name, "entries": {name: _values(entry) for name, entry in entries.items()}}
-        temporary = self.folder / f".{os.getpid()}.tmp"
+        index = self.folder / "index.json"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(self.folder).free < 2 * pixels.nbytes:
-                raise OSError("there is not enough space")
-            if self.pixels is None or not file.exists():  # a file that is mapped cannot be replaced on Windows
-                with temporary.open("wb") as stream:
-                    np.save(stream, pixels, allow_pickle=False)
-                temporary.replace(file)
-            temporary.write_text(json.dumps(index), encoding="utf-8")
-            temporary.replace(self.folder / "index.json")
-        except OSError as error:
-            logger.warning("Decoded images are not kept in %s: %s", self.folder, error.strerror or error)
+            values: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
+            if values["version"] != VERSION:
+                logger.warning("The decoded images in %s are of another version; they are made anew", self.folder)
+                return
+            known = Known.from_json(values)
+            if values["pixels"] is not None:
+                shape = (known.num_readable, *self.preprocess.shape)
+                self.pixels = _mapped(self.folder / values["pixels"], shape)
+            self.known = known
+        except FileNotFoundError as error:
+            if index.exists():
+                logger.warning("The decoded images in %s are damaged (%s); they are made anew", self.folder, error)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+            logger.warning("The decoded images in %s are damaged (%s); they are made anew", self.folder, error)
+        else:
             with contextlib.suppress(OSError):
-                temporary.unlink()
-            return
-        for old in self.folder.glob("pixels-*.npy"):
+                os.utime(index)  # what was not used for longest is taken away first
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The row of each image that can be read."""
+        readable = (name for name in self.known.names if name not in self.known.errors)
+        return {name: row for row, name in enumerate(readable)}
+
+    @contextlib.contextmanager
+    def locked(self) -> Generator[None]:
+        """Alone with this cache; where another process makes it, wait until that is done. Raises OSError."""
+        from filelock import FileLock, Timeout
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("Another process reads these images; waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write(self, known: Known, pixels: Path | None) -> None:
+        """Keep this instead: `pixels` has a row for each readable image, in their order. Raises OSError."""
+        file = None
+        if pixels is not None:
+            file = self.folder / f"pixels-{hashlib.sha256(''.join(map(str, known.contents)).encode()).hexdigest()[:16]}"
+            self.pixels = None
+            if not file.exists() or file.stat().st_size != pixels.stat().st_size:
+                pixels.replace(file)
+        index = {
+            "version": VERSION,
+            "source": self.source,
+            "preprocess": self.preprocess.model_dump(mode="json"),
+            "pixels": None if file is None else file.name,
+            **known.to_json(),
+        }
+        temporary = self.folder / "index.json.tmp"
+        with temporary.open("w", encoding="ascii") as stream:
+            json.dump(index, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(self.folder / "index.json")
+        for old in [*self.folder.glob("pixels-*"), *self.folder.glob("building.*")]:
             if old != file:
                 with contextlib.suppress(OSError):  # Windows keeps a file that another process reads
                     old.unlink()
+        self.read()
 
 
-def _values(entry: Entry) -> list[Any]:
-    return [*entry.stamp, entry.content, entry.shape, entry.error]
-
-
-def _entry(values: Sequence[Any]) -> Entry:
-    size, modified, changed, content, shape, error = values
-    return Entry((size, modified, changed), content, None if shape is None else (shape[0], shape[1], shape[2]), error)
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The file as an array that is read when it is looked at. Raises ValueError if it has another size."""
+    size = int(np.prod(shape, dtype=np.int64))
+    if path.stat().st_size != size:
+        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes in place of {size:,}")
+    if size == 0:
+        return np.zeros(shape, np.uint8)
+    return np.memmap(path, np.uint8, "r", shape=shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ class ReadOptions:
     group_column: str | None = None
     group: str | None = None
     num_workers: int | None = None
+    serving: str = "auto"
+    memory_gigabytes: float | None = None
+    cache_gigabytes: float | None = None
     offline: bool = False
 
 
@@ -43,3 +47,17 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def take(self, indices: Sequence[int]) -> Records:
+        """The records at `indices`, as a source of its own."""
+        places = [int(index) for index in indices]
+        names = [self.names[place] for place in places]
+        digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        return Records(
+            f"{self.key}|{digest}",
+            names,
+            self.labels[places],
+            lambda index: self.read(places[index]),
+            lambda index: self.stamp(places[index]),
+            None if self.groups is None else [self.groups[place] for place in places],
+        )

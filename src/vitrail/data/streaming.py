@@ -1,0 +1,76 @@
+"""Images that are decoded when they are asked for, where neither memory nor disk has room for all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from vitrail.data.content import content_hash
+from vitrail.data.preprocess import Preprocess, read_for, read_prepared
+from vitrail.data.records import Records
+from vitrail.errors import DataError
+
+NUM_TRIES, WAIT_SECONDS = 3, 1.0  # a disk of the network may be away for a moment
+
+
+class StreamedPixels:
+    """uint8 (N, rows, columns, channels) of `records` at `indices`, decoded at each indexing, in the caller's thread.
+
+    What was readable when the records were looked through, and no longer is, raises DataError after some tries.
+    """
+
+    def __init__(self, records: Records, preprocess: Preprocess, indices: np.ndarray) -> None:
+        self.records, self.preprocess, self.indices = records, preprocess, indices
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, rows, columns, channels)."""
+        return len(self.indices), *self.preprocess.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8."""
+        return np.dtype(np.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        """What all of them would take."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        chosen = self.indices[index]
+        pixels = np.empty((len(chosen), *self.preprocess.shape), np.uint8)
+        for row, place in enumerate(chosen.tolist()):
+            pixels[row] = self._decode(place)
+        return pixels
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self._decode(place) for place in self.indices.tolist())
+
+    def take(self, indices: np.ndarray) -> StreamedPixels:
+        """The images at `indices`, not decoded yet."""
+        return StreamedPixels(self.records, self.preprocess, self.indices[indices])
+
+    def _decode(self, place: int) -> np.ndarray:
+        name = self.records.names[place]
+        for left in reversed(range(NUM_TRIES)):
+            try:
+                return read_prepared(self.records.read(place), self.preprocess, name)
+            except DataError as error:
+                if not left:
+                    raise DataError(
+                        f"{error}; it could be read when training began, mend it or take it away"
+                    ) from error
+                time.sleep(WAIT_SECONDS)
+        raise AssertionError
+
+
+def look_at(records: Records, place: int, preprocess: Preprocess) -> tuple[str, np.ndarray]:
+    """The content hash of an image and its pixels at a model's size. Raises DataError if it cannot be read."""
+    reading = read_for(records.read(place), preprocess, records.names[place])
+    return content_hash(np.asarray(reading.original)), reading.pixels

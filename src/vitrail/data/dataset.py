@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from vitrail.data.content import content_hashes
+from vitrail.data.headers import Header
 from vitrail.data.preprocess import Preprocess, prepare_many
 from vitrail.errors import ConfigError, DataError, suggest
 
@@ -107,7 +108,8 @@ class Dataset:
     the size they are read at without a `reader`; without a preparer they come from `reader`, all of one size. `grows`
     says whether images may be added from one day to the next, as in a user's own folder. `broken` holds, for each
     split read so far, the files left out because they cannot be read, name and reason; `ignored` the files passed
-    over because they are no images. With `multilabel` an image may have any number of labels.
+    over because they are no images. With `multilabel` an image may have any number of labels. `headers` reads what the
+    files of a split say of each image that `prepared` gives, in its order; None stands for one without a header.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Dataset:
     broken: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict[str, tuple[tuple[str, str], ...]])
     ignored: tuple[str, ...] = ()
     multilabel: bool = False
+    headers: Callable[[str], Sequence[Header | None]] | None = field(default=None, repr=False)
     _kept: dict[str | tuple[str, Preprocess], ImageSet] = field(default_factory=dict, init=False, repr=False)
 
     @property

@@ -105,19 +105,29 @@ def read_shape(source: str | Path | bytes, name: str | None = None) -> tuple[int
 
     From its header alone: raises DataError if that cannot be read; the rest may be damaged still.
     """
+    with open_image(source, name) as image:
+        rows, columns = image.height, image.width
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+    return (columns, rows, 1 if grey else 3) if turned else (rows, columns, 1 if grey else 3)
+
+
+@contextmanager
+def open_image(source: str | Path | bytes, name: str | None = None) -> Generator[Image.Image]:
+    """The image in a file, or in a file's bytes, as Pillow has it when its header is read, and nothing decoded.
+
+    Raises DataError with the reason for what cannot be opened, also if reading more of it within the block fails.
+    """
     name = name or (str(source) if isinstance(source, str | Path) else "the image")
     with _silence_pillow():
         try:
             opened = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115
             with opened as file, _open_file(file, name) as image:
-                rows, columns = image.height, image.width
-                turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-                grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+                yield image
         except DataError:
             raise
         except Exception as error:
             raise DataError(f"{name} is not an image that can be read: {_reason(error)}") from error
-    return (columns, rows, 1 if grey else 3) if turned else (rows, columns, 1 if grey else 3)
 
 
 def list_images(paths: Sequence[str | Path]) -> list[Path]:

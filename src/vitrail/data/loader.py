@@ -1,6 +1,10 @@
-"""Training batches from images in memory; the order is a function of (seed, epoch) alone."""
+"""Training batches; the order is a function of (seed, epoch) alone, whatever serves the images."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -8,6 +12,26 @@ from torch import Tensor
 
 from vitrail.data.augment import seed_of
 from vitrail.data.dataset import ImageSet
+from vitrail.data.decoding import memory_bytes, num_cores
+
+AHEAD_BYTES = 2**28  # of batches that are made before they are asked for
+
+Order = Callable[[int], np.ndarray]  # epoch -> int64 indices of its images, in turn
+
+
+class Loader(Protocol):
+    """Batches of one set of images; any batch of any epoch can be asked for directly.
+
+    Images that do not fill an epoch's last batch are left out of that epoch; which ones changes with its order.
+    """
+
+    labels: Tensor
+    batch_size: int
+    num_batches: int
+
+    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) uint8 and their labels of batch `index` of `epoch`, on the device."""
+        ...
 
 
 def channels_first(pixels: np.ndarray) -> Tensor:
@@ -25,8 +49,8 @@ def _shared(array: np.ndarray) -> Tensor:
 
 
 def to_tensors(images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pixels (N, C, H, W) uint8 and labels (N,) int64 on `device`."""
-    return channels_first(images.pixels).to(device), _shared(images.labels).to(device)
+    """Pixels (N, C, H, W) uint8 and labels int64 on `device`, all of them."""
+    return channels_first(images.pixels[:]).to(device), _shared(images.labels).to(device)
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
@@ -34,24 +58,84 @@ def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng(seed_of(seed, epoch)).permutation(num_images)
 
 
-class MemoryLoader:
-    """Batches of one set of images held on the device as a tensor; any batch of any epoch can be asked for directly.
+def create_loader(
+    images: ImageSet,
+    batch_size: int,
+    order: Order,
+    device: torch.device,
+    *,
+    serving: str = "auto",
+    memory_gigabytes: float | None = None,
+    num_workers: int | None = None,
+) -> Loader:
+    """The loader of these images in the `order` of each epoch: in memory where they fit and `serving` allows it.
 
-    Images that do not fill an epoch's last batch are left out of that epoch; which ones changes with its order.
+    The batches of every loader are equal. `memory_gigabytes` and `num_workers` are as in the settings of data.
     """
+    num_bytes = int(np.prod(images.pixels.shape, dtype=np.int64))
+    mapped = isinstance(images.pixels, np.memmap)
+    in_memory = isinstance(images.pixels, np.ndarray) and (
+        not mapped or serving == "memory" or (serving == "auto" and num_bytes <= memory_bytes(memory_gigabytes))
+    )
+    if in_memory:
+        return MemoryLoader(images, batch_size, order, device)
+    return PrefetchLoader(images, batch_size, order, device, num_workers or num_cores())
 
-    def __init__(self, images: ImageSet, batch_size: int, seed: int, device: torch.device) -> None:
+
+class MemoryLoader:
+    """Batches of images that are held on the device as one tensor."""
+
+    def __init__(self, images: ImageSet, batch_size: int, order: Order, device: torch.device) -> None:
         self.pixels, self.labels = to_tensors(images, device)
         self.batch_size = min(batch_size, len(images))
         self.num_batches = len(images) // self.batch_size
-        self.seed = seed
+        self.order = order
         self._epoch = -1
         self._order = torch.empty(0)
 
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) uint8 and labels (B,) int64 of batch `index` of `epoch`, on the device."""
+        """As `Loader` says."""
         if epoch != self._epoch:
-            order = epoch_order(len(self.labels), self.seed, epoch)
-            self._order, self._epoch = torch.from_numpy(order).to(self.pixels.device), epoch
+            self._order, self._epoch = torch.from_numpy(self.order(epoch)).to(self.pixels.device), epoch
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         return self.pixels[chosen], self.labels[chosen]
+
+
+class PrefetchLoader:
+    """Batches of images that are mapped or streamed: threads make the next ones while the device is busy."""
+
+    def __init__(self, images: ImageSet, batch_size: int, order: Order, device: torch.device, num_workers: int) -> None:
+        self.images, self.device = images, device
+        self.labels = _shared(images.labels)
+        self.batch_size = min(batch_size, len(images))
+        self.num_batches = len(images) // self.batch_size
+        self.order = order
+        batch_bytes = self.batch_size * int(np.prod(images.pixels.shape[1:]))
+        self._num_ahead = max(1, min(2 * num_workers, AHEAD_BYTES // batch_bytes))
+        self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="batches")
+        self._ahead: dict[tuple[int, int], Future[Tensor]] = {}
+        self._orders: dict[int, np.ndarray] = {}
+
+    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        """As `Loader` says. Raises DataError for an image that can no longer be read."""
+        places = range(index, index + self._num_ahead + 1)
+        wanted = [(epoch + place // self.num_batches, place % self.num_batches) for place in places]
+        for place in [place for place in self._ahead if place not in wanted]:
+            self._ahead.pop(place).cancel()
+        for place in wanted:
+            if place not in self._ahead:
+                self._ahead[place] = self._pool.submit(self._pixels, self._chosen(*place))
+        pixels = self._ahead.pop((epoch, index)).result()
+        labels = self.labels[torch.from_numpy(self._chosen(epoch, index))]
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()
+        return pixels.to(self.device, non_blocking=True), labels.to(self.device)
+
+    def _chosen(self, epoch: int, index: int) -> np.ndarray:
+        if epoch not in self._orders:
+            self._orders = {known: self._orders[known] for known in self._orders if known in (epoch - 1, epoch + 1)}
+            self._orders[epoch] = self.order(epoch)
+        return self._orders[epoch][index * self.batch_size : (index + 1) * self.batch_size]
+
+    def _pixels(self, chosen: np.ndarray) -> Tensor:
+        return channels_first(self.images.pixels[chosen])

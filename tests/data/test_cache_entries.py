@@ -5,8 +5,9 @@ import pytest
 
 from vitrail.data.building import Building
 from vitrail.data.cache import ImageCache, Known
-from vitrail.data.cache_entries import clear_cache, list_entries, make_room
+from vitrail.data.cache_entries import clear_cache, list_entries, make_room, parse_bytes, show_bytes
 from vitrail.data.preprocess import Preprocess
+from vitrail.errors import ConfigError
 
 SIZE = Preprocess(image_size=(4, 6), channels=3, fit="pad")
 
@@ -67,3 +68,22 @@ def test_room_is_made_for_a_new_set(caches):
         make_room(10**9, total, caches[2].folder)
     with pytest.raises(OSError, match=r"are allowed there|is not free there"):
         make_room(10**18, None, caches[2].folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "num_bytes"),
+    [("10GB", 10**10), ("500 mb", 5 * 10**8), ("1.5g", 15 * 10**8), ("1000", 1000), ("0", 0), ("2TB", 2 * 10**12)],
+)
+def test_sizes_are_written_as_people_write_them(text, num_bytes):
+    assert parse_bytes(text) == num_bytes
+
+
+@pytest.mark.parametrize("text", ["", "ten", "GB", "-1GB", "10 GiB", "1e3", "nan"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ConfigError, match="is not a size; write it as 500MB or 10GB"):
+        parse_bytes(text)
+
+
+def test_sizes_are_shown_in_a_unit_that_suits_them():
+    shown = [show_bytes(number) for number in (0, 999, 1000, 12_345_678, 10**9, 2 * 10**12)]
+    assert shown == ["0 bytes", "999 bytes", "1.0 kB", "12.3 MB", "1.0 GB", "2.0 TB"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitrail.cli import audit, datasets, embed, evaluate, export, models, predict, probe, push, recipes, runs, train
+from vitrail.cli import audit, cache, datasets, embed, evaluate, export, models, predict, probe, push, recipes, runs, train
 
 app = typer.Typer(
     help="Train, test and use Vision Transformers on your own images. Begin with: vitrail train",
@@ -46,4 +46,5 @@ app.command(name="audit")(audit.command)
 app.command(name="recipes")(recipes.command)
 app.command(name="models")(models.command)
 app.command(name="datasets")(datasets.command)
+app.command(name="cache")(cache.command)
 app.add_typer(runs.app, name="runs")

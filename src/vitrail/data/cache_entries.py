@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vitrail.data.cache import cache_root
-from vitrail.errors import DataError
+from vitrail.errors import ConfigError, DataError
 
 SPARE_BYTES = 2**24  # of the disk that is left to others
 
@@ -94,3 +95,22 @@ def make_room(num_bytes: int, most_bytes: int | None, keep: Path) -> None:
             clear_cache(allowed - num_bytes, keep)
     if shutil.disk_usage(keep).free < num_bytes + SPARE_BYTES:
         raise OSError(f"they take {num_bytes / 1e9:.2f} GB, and so much is not free there")
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def parse_bytes(text: str) -> int:
+    """`"10GB"` -> 10,000,000,000; also 500MB, 1.5 g, 1000. Raises ConfigError where it is no size."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
+    if parts is None:
+        raise ConfigError(f"{text!r} is not a size; write it as 500MB or 10GB")
+    return int(float(parts[1]) * _UNITS[parts[2]])
+
+
+def show_bytes(num_bytes: int) -> str:
+    """12345678 -> "12.3 MB"."""
+    for unit in ("TB", "GB", "MB", "kB"):
+        if num_bytes >= _UNITS[unit[0].lower()]:
+            return f"{num_bytes / _UNITS[unit[0].lower()]:.1f} {unit}"
+    return f"{num_bytes} bytes"

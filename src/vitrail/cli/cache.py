@@ -1,0 +1,58 @@
+"""vitrail cache"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vitrail.cli.options import Json
+
+
+def command(
+    clear: Annotated[bool, typer.Option("--clear", help="Take all of it away.")] = False,
+    limit: Annotated[
+        str | None, typer.Option(help="Take away what was unused for longest, down to a size such as 10GB.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the decoded images that are kept on the disk, or take them away, which costs only time.
+
+    They lie below $VITRAIL_CACHE, else in the user's cache folder; the latest used come first.
+    """
+    from vitrail.cli.output import print_json, print_line, print_table, say
+    from vitrail.data.cache import cache_root
+    from vitrail.data.cache_entries import clear_cache, list_entries, parse_bytes, show_bytes
+    from vitrail.errors import ConfigError
+
+    if clear and limit is not None:
+        raise ConfigError("--clear takes all away, --limit a part; leave one of them out")
+    removed = None
+    if clear or limit is not None:
+        removed = clear_cache(0 if limit is None else parse_bytes(limit))
+    entries = list_entries()
+    total = sum(entry.num_bytes for entry in entries)
+    if json:
+        rows = [
+            {
+                "source": entry.source,
+                "image_size": entry.image_size,
+                "images": entry.num_images,
+                "bytes": entry.num_bytes,
+                "path": str(entry.folder),
+            }
+            for entry in entries
+        ]
+        gone = {} if removed is None else {"removed": {"sets": removed[0], "bytes": removed[1]}}
+        print_json({"folder": str(cache_root()), "bytes": total, "sets": rows, **gone})
+        return
+    if removed is not None:
+        say(f"Taken away: {removed[0]:,} set{'s' * (removed[0] != 1)} of images, {show_bytes(removed[1])}")
+    if not entries:
+        print_line(f"There are no decoded images in {cache_root()}")
+        return
+    columns = [
+        (entry.source, entry.image_size, f"{entry.num_images:,}", show_bytes(entry.num_bytes)) for entry in entries
+    ]
+    print_table(("images of", "size", "number", "on disk"), columns)
+    print_line(f"{show_bytes(total)} in {cache_root()}")

@@ -29,7 +29,7 @@ LAYERS = (
     ("engines", "pretrained", "sorting", "suggestions"),
     ("training", "interpretation"),
     ("classifier",),
-    ("labelling", "embedding", "initialization", "loading"),
+    ("labelling", "embedding", "initialization", "loading", "reading"),
     ("preparation", "history"),
     ("evaluation_data",),
     ("probing", "comparison", "searching", "exporting", "planning"),

@@ -264,7 +264,7 @@ def test_the_test_split_is_not_opened(started, tmp_path, monkeypatch, write_idx)
     opened = []
     real = preparation.open_dataset
 
-    def watched(*data, num_workers=None):
+    def watched(*data, options=None):
         source = real(*data)
         return Dataset(
             source.name, source.classes, source.published, lambda split: opened.append(split) or source.read(split)

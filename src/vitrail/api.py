@@ -40,6 +40,7 @@ from vitrail.preparation import (
 )
 from vitrail.probing import probe_run
 from vitrail.publishing import push_run
+from vitrail.reading import read_options
 from vitrail.reporting.run_figures import Picture, run_html
 from vitrail.runs import RunDirectory, find_run, new_run, newest_unfinished
 from vitrail.session import metrics_of, say_nothing, train_prepared
@@ -206,6 +207,7 @@ def evaluate(
     *,
     split: str = "test",
     corrections: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
     image_size: SizeLike | None = None,
     merge_tokens: int = 0,
     device: str = "auto",
@@ -217,8 +219,8 @@ def evaluate(
 
     Without `data` the run's own data and splits are used, with its corrections or other `corrections`. Other data must
     have classes of the model; its published split of that name is taken, or all of it where none is published, without
-    images that the run was trained on or chosen by. `image_size` and `merge_tokens` are as for `load`; the result says
-    them where they differ from training.
+    images that the run was trained on or chosen by. `settings` are those on reading data, such as data.label_column.
+    `image_size` and `merge_tokens` are as for `load`; the result says them where they differ from training.
     Raises ConfigError for an unknown run or split, or classes that differ, DataError for data that changed.
     """
     started = perf_counter() if started is None else started
@@ -231,11 +233,12 @@ def evaluate(
         )
     classifier = source.classifier(device, image_size, merge_tokens, offline=offline)
     check_classes(classifier, source.name)
+    options = read_options(directory, _sources(data), settings, offline=offline)
     card, asked = classifier.card, (_sources(data), split, _path(corrections))
     if directory is None:
-        dataset, images = published_images(card, source.name, *asked)
+        dataset, images = published_images(card, source.name, *asked, options)
     else:
-        dataset, images = evaluation_images(directory, *asked, card.preprocess)
+        dataset, images = evaluation_images(directory, *asked, card.preprocess, options)
     logits = classifier.logits(images.pixels, report)
     known = {} if directory is None else directory.result() or {}
     config = RunConfig(recipe="", model_name=card.model_name) if directory is None else directory.config()
@@ -328,7 +331,7 @@ def linear_probe(run: str | Path, data: str | Path | Sequence[str | Path] | None
     the model itself stays as it is. `data` may have any classes, and is the run's own where nothing is named, with its
     splits; where other data lacks splits they are drawn as for training. The result is the JSON object of
     `vitrail probe`; `test` says in `seen_in_training` how many images the run was trained on or chosen by, if known.
-    `how` are image_size, merge_tokens, device, offline and report, as for `embed`.
+    `how` are settings, as for `evaluate`, and image_size, merge_tokens, device, offline and report, as for `embed`.
     Raises ConfigError and DataError as `evaluate` does.
     """
     return probe_run(probes.linear_probe, run, _sources(data), **how)

@@ -28,7 +28,7 @@ class DataConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     source: str = "digits"
-    """a named set, a folder or a Parquet file"""
+    """a named set, a folder or a table of images"""
     validation_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """part of the images to draw from held out to choose the best epoch, where no validation split is published"""
     test_rate: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -45,6 +45,8 @@ class DataConfig(BaseModel):
     """column of a table's paths, URLs or bytes; none: image, file_name, path, ..., whichever is there"""
     label_column: str | None = None
     """column of a table's labels, text, whole numbers or lists of them; none: label, class, ..., whichever is there"""
+    label_separator: Annotated[str, Field(min_length=1)] | None = None
+    """what stands between several labels of one image in a table's text, such as |; none: a text is one label"""
     split_column: str | None = None
     """column of a table that says train, validation or test; none: split, if it is there"""
     group_column: str | None = None

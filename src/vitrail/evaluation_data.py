@@ -13,6 +13,7 @@ from vitrail.data.audit import broken_sentence, check_broken
 from vitrail.data.corrections import check_corrections, corrected, read_corrections
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.preprocess import Preprocess
+from vitrail.data.records import ReadOptions
 from vitrail.data.sources import open_dataset
 from vitrail.data.splits import Splits, fingerprint, read_splits
 from vitrail.errors import ConfigError, DataError, some
@@ -28,16 +29,18 @@ def evaluation_images(
     split: str,
     corrections: Path | None,
     preprocess: Preprocess | None = None,
+    options: ReadOptions | None = None,
 ) -> tuple[Dataset, ImageSet]:
     """The images to evaluate a run on, labels in its classes; its own splits whenever the data is what it had.
 
-    They come as the run was trained on them, or as `preprocess` says. Raises as `vitrail.evaluate` does.
+    They come as the run was trained on them, or as `preprocess` says, and are read as the run's were, or as `options`
+    say. Raises as `vitrail.evaluate` does.
     """
     splits, config = read_splits(directory.splits_path), directory.config()
     preprocess = preprocess or preprocess_of(config)
     lines = None if corrections is None else read_corrections(corrections)
     try:
-        dataset = open_dataset(*data) if data else open_original(directory)
+        dataset = open_original(directory, data, options)
     except ConfigError as error:
         if data:
             raise
@@ -82,7 +85,12 @@ def own_images(directory: RunDirectory, dataset: Dataset, split: str, preprocess
 
 
 def published_images(
-    card: ModelCard, name: str, data: tuple[str, ...], split: str, corrections: Path | None
+    card: ModelCard,
+    name: str,
+    data: tuple[str, ...],
+    split: str,
+    corrections: Path | None,
+    options: ReadOptions | None = None,
 ) -> tuple[Dataset, ImageSet]:
     """The images to evaluate the published model called `name` on, labels in its classes.
 
@@ -91,7 +99,7 @@ def published_images(
     """
     if not data:
         raise ConfigError(f"{name} has no data of its own here; name some: vitrail evaluate {name} DATA")
-    dataset = open_dataset(*data)
+    dataset = open_dataset(*data, options=options)
     if corrections is not None:
         lines = read_corrections(corrections)
         check_corrections(dataset, lines, card.preprocess)

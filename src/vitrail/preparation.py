@@ -19,12 +19,14 @@ from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.folders import holds_class_folders
 from vitrail.data.named import NAMED
 from vitrail.data.preprocess import Preprocess
+from vitrail.data.records import ReadOptions
 from vitrail.data.sources import open_dataset
 from vitrail.data.splits import Splits, fingerprint, make_splits, read_splits
 from vitrail.errors import ConfigError, DataError
 from vitrail.initialization import InitialWeights, begun_from, initial_weights, open_initial, reopened
 from vitrail.models.adaptation import adapt_scaling
 from vitrail.pretrained import Pretrained, settled
+from vitrail.reading import READ_SETTINGS, read_options
 from vitrail.recipes import RECIPES, recipe_for, recipe_function
 from vitrail.runs import RunDirectory, copy_decisions, find_run
 from vitrail.training.state import checkpoint_paths
@@ -78,10 +80,10 @@ class Request:
             given["data.corrections"] = read_corrections(self.corrections).digest
         return {**asked, **given}
 
-    def num_workers(self) -> int | None:
-        """The threads asked for to read image files. Raises ConfigError for an impossible number."""
-        asked = {key: value for key, value in (self.settings or {}).items() if key == "data.num_workers"}
-        return with_settings(recipe_function("digits")(), asked).data.num_workers
+    def read_options(self) -> ReadOptions:
+        """What was asked for about reading data. Raises ConfigError for what is not possible."""
+        asked = {key: value for key, value in (self.settings or {}).items() if key in READ_SETTINGS}
+        return read_options(self.like, self.data or ("digits",), asked, offline=self.offline)
 
     def resolved(self) -> Request:
         """The request with the run that its recipe names, where that is no recipe's name, and with that run's data."""
@@ -123,13 +125,13 @@ def open_requested(request: Request) -> tuple[Dataset, Corrections | None]:
         raise ConfigError(
             "This folder holds class folders; `vitrail train .` trains on them, `vitrail train digits` on the digits"
         )
-    dataset = open_dataset(*(request.data or ("digits",)), num_workers=request.num_workers())
+    dataset = open_dataset(*(request.data or ("digits",)), options=request.read_options())
     return dataset, None if request.corrections is None else read_corrections(request.corrections)
 
 
-def open_data_of(directory: RunDirectory, data: tuple[str, ...] = (), num_workers: int | None = None) -> Dataset:
+def open_data_of(directory: RunDirectory, data: tuple[str, ...] = (), options: ReadOptions | None = None) -> Dataset:
     """The data that a run was trained on, its corrections applied; looked for at `data` if given."""
-    return corrected_as_in(directory, open_original(directory, data, num_workers))
+    return corrected_as_in(directory, open_original(directory, data, options))
 
 
 def corrected_as_in(directory: RunDirectory, original: Dataset) -> Dataset:
@@ -139,10 +141,13 @@ def corrected_as_in(directory: RunDirectory, original: Dataset) -> Dataset:
     return corrected(original, read_corrections(directory.corrections_path))
 
 
-def open_original(directory: RunDirectory, data: tuple[str, ...] = (), num_workers: int | None = None) -> Dataset:
-    """The data that a run was trained on as it is without corrections; looked for at `data` if given."""
+def open_original(directory: RunDirectory, data: tuple[str, ...] = (), options: ReadOptions | None = None) -> Dataset:
+    """The data that a run was trained on as it is without corrections; looked for at `data` if given.
+
+    It is read as the run did, or as `options` say.
+    """
     config = directory.config().data
-    return open_dataset(*(data or (config.source, *config.also)), num_workers=num_workers or config.num_workers)
+    return open_dataset(*(data or (config.source, *config.also)), options=options or read_options(directory, data))
 
 
 def prepare_new(
@@ -205,7 +210,7 @@ def prepare_resumed(directory: RunDirectory, request: Request) -> tuple[RunConfi
         raise ConfigError(
             f"{directory.path} has other settings ({'; '.join(changed)}); resume it without them, or start a new run"
         )
-    dataset = open_data_of(directory, request.data, request.num_workers())
+    dataset = open_data_of(directory, request.data, read_options(directory, offline=request.offline))
     splits = read_splits(directory.splits_path)
     if dataset.name != splits.dataset:
         raise ConfigError(

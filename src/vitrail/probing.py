@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from vitrail.config import DataConfig
 from vitrail.data.audit import broken_sentence
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.preprocess import Preprocess
+from vitrail.data.records import ReadOptions
 from vitrail.data.sources import open_dataset
 from vitrail.data.splits import Splits, fingerprint, make_splits, read_splits
 from vitrail.engines.adaptation import SizeLike, changes
@@ -23,7 +24,8 @@ from vitrail.errors import ConfigError, DataError
 from vitrail.evaluation.probes import Labelled
 from vitrail.evaluation_data import own_images
 from vitrail.loading import find_source
-from vitrail.preparation import open_data_of
+from vitrail.preparation import open_data_of, open_original
+from vitrail.reading import read_options
 from vitrail.runs import RunDirectory
 
 logger = logging.getLogger(__name__)
@@ -53,13 +55,15 @@ def probe_run(
     merge_tokens: int = 0,
     device: str = "auto",
     offline: bool = False,
+    settings: Mapping[str, Any] | None = None,
     report: Count | None = None,
 ) -> dict[str, Any]:
     """The JSON object of `vitrail probe`. Raises as `vitrail.linear_probe` does."""
     started = perf_counter()
     source = find_source(run)
+    options = read_options(source.directory, data, settings, offline=offline)
     classifier = source.classifier(device, image_size, merge_tokens, offline=offline)
-    images = probe_images(source.directory, data, classifier.card.preprocess)
+    images = probe_images(source.directory, data, classifier.card.preprocess, options)
     return {
         "run": source.name,
         "dataset": images.dataset,
@@ -70,7 +74,9 @@ def probe_run(
     }
 
 
-def probe_images(directory: RunDirectory | None, data: tuple[str, ...], preprocess: Preprocess) -> ProbeImages:
+def probe_images(
+    directory: RunDirectory | None, data: tuple[str, ...], preprocess: Preprocess, options: ReadOptions | None = None
+) -> ProbeImages:
     """The images to probe the model of a run with, or a model without a run: its own data and splits, or other data.
 
     Where other data has no splits, or lacks one, they are drawn as `vitrail.train` would draw them. Raises ConfigError
@@ -79,16 +85,16 @@ def probe_images(directory: RunDirectory | None, data: tuple[str, ...], preproce
     if directory is None:
         if not data:
             raise ConfigError("A published model has no data of its own; name some to probe it with")
-        return _other_images(None, open_dataset(*data), preprocess)
+        return _other_images(None, open_dataset(*data, options=options), preprocess)
     if data:
-        return _other_images(directory, open_dataset(*data), preprocess)
+        return _other_images(directory, open_original(directory, data, options), preprocess)
     if directory.result() is None:
         raise ConfigError(
             f"{directory.path} has not finished, and its test images are read once, at the end; "
             "finish it with --resume, or name other data"
         )
     try:
-        dataset = open_data_of(directory)
+        dataset = open_data_of(directory, options=options)
     except ConfigError as error:
         raise ConfigError(
             f"The run's data, {directory.config().data.source}, is not here ({error}); name it: vitrail probe RUN DATA"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitrail.cli.options import Corrections, Device, ImageSize, Json, MergeTokens, Offline, RunArgument
+from vitrail.cli.options import Corrections, Device, ImageSize, Json, MergeTokens, Offline, ReadSettings, RunArgument
 
 
 def command(
@@ -24,6 +24,7 @@ def command(
     merge_tokens: MergeTokens = 0,
     device: Device = "auto",
     offline: Offline = False,
+    set_: ReadSettings = None,
     json: Json = False,
 ) -> None:
     """Test a run's model again.
@@ -35,7 +36,7 @@ def command(
     from vitrail.cli.counting import shown_count
     from vitrail.cli.output import print_accuracy, print_json, print_line, say
     from vitrail.cli.results import print_classes
-    from vitrail.config import parse_requirements
+    from vitrail.config import parse_assignments, parse_requirements
     from vitrail.evaluation.requirements import missed_requirements
 
     requirements = parse_requirements(require or [])
@@ -45,6 +46,7 @@ def command(
             data,
             split=split,
             corrections=corrections,
+            settings=parse_assignments(set_ or []),
             image_size=image_size,
             merge_tokens=merge_tokens,
             device=device,

@@ -30,6 +30,10 @@ RunArgument = Annotated[
         metavar="RUN",
     ),
 ]
+ReadSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting on reading data, such as data.label_column=species.", metavar="KEY=VALUE"),
+]
 # Of `train` alone, which has the most.
 Init = Annotated[
     str | None,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitrail.cli.options import Device, ImageSize, Json, MergeTokens, Offline, RunArgument
+from vitrail.cli.options import Device, ImageSize, Json, MergeTokens, Offline, ReadSettings, RunArgument
 
 
 def command(
@@ -21,6 +21,7 @@ def command(
     merge_tokens: MergeTokens = 0,
     device: Device = "auto",
     offline: Offline = False,
+    set_: ReadSettings = None,
     json: Json = False,
 ) -> None:
     """Tell classes by a run's vectors alone.
@@ -30,6 +31,7 @@ def command(
     from vitrail import api
     from vitrail.cli.counting import shown_count
     from vitrail.cli.output import accuracy_line, print_json, print_line
+    from vitrail.config import parse_assignments
     from vitrail.errors import ConfigError, suggest
 
     methods = {"linear": api.linear_probe, "knn": api.knn}
@@ -39,6 +41,7 @@ def command(
         result = methods[method](
             run,
             data,
+            settings=parse_assignments(set_ or []),
             image_size=image_size,
             merge_tokens=merge_tokens,
             device=device,

@@ -21,6 +21,7 @@ class ReadOptions:
     split_column: str | None = None
     group_column: str | None = None
     group: str | None = None
+    label_separator: str | None = None
     num_workers: int | None = None
     serving: str = "auto"
     memory_gigabytes: float | None = None

@@ -12,6 +12,7 @@ from vitrail.data.idx import holds_idx, open_idx
 from vitrail.data.joined import join_datasets
 from vitrail.data.named import NAMED
 from vitrail.data.parquet import find_parquet_splits, open_parquet
+from vitrail.data.records import ReadOptions
 from vitrail.errors import ConfigError, DataError, suggest
 
 __all__ = ["Dataset", "ImageSet", "open_dataset"]
@@ -22,8 +23,8 @@ _ACCEPTED = (
 )
 
 
-def open_dataset(*data: str | Path, num_workers: int | None = None) -> Dataset:
-    """The data set that `data` name, several joined to one; `num_workers` threads read image files.
+def open_dataset(*data: str | Path, options: ReadOptions | None = None) -> Dataset:
+    """The data set that `data` name, several joined to one, read as `options` say.
 
     Each is a name in NAMED, a folder of class folders or of IDX or Parquet files, or one .parquet file.
 
@@ -32,16 +33,28 @@ def open_dataset(*data: str | Path, num_workers: int | None = None) -> Dataset:
     path is called after its folder or file. To learn the classes, training labels may be read; no test file is opened.
     Raises ConfigError for an unknown name, a missing path or an empty folder, DataError for files that cannot be used.
     """
-    opened = [_open(source, num_workers) for source in data]
+    opened = [_open(source, options or ReadOptions()) for source in data]
     return opened[0] if len(opened) == 1 else join_datasets(opened)
 
 
-def _open(data: str | Path, num_workers: int | None) -> Dataset:
+def has_columns(*data: str | Path) -> bool:
+    """Whether the images of any of these are rows with columns that have names."""
+    return any(_has_columns(source) for source in data)
+
+
+def _has_columns(data: str | Path) -> bool:
+    path = Path(os.environ.get("VITRAIL_DATA") or os.devnull, data) if data in NAMED else Path(data)
+    if path.is_dir():
+        return bool(find_parquet_splits(path))
+    return path.suffix.lower() == ".parquet"
+
+
+def _open(data: str | Path, options: ReadOptions) -> Dataset:
     if isinstance(data, str) and data in NAMED:
-        return _open_named(data, num_workers)
+        return _open_named(data, options)
     path = Path(data)
     if str(data) and os.path.isdir(path):
-        return _open_folder(path, path.resolve().name, num_workers=num_workers)
+        return _open_folder(path, path.resolve().name, options=options)
     if os.path.isfile(path):
         if path.suffix.lower() != ".parquet":
             raise DataError(f"{data} is not a .parquet file; a data set is one, or a folder with {_ACCEPTED}")
@@ -56,7 +69,7 @@ def _open(data: str | Path, num_workers: int | None) -> Dataset:
     raise ConfigError(f"No data set named {str(data)!r}.{near} Names are {', '.join(NAMED)}; a path works as well")
 
 
-def _open_named(name: str, num_workers: int | None) -> Dataset:
+def _open_named(name: str, options: ReadOptions) -> Dataset:
     named = NAMED[name]
     if named.read is not None:
         read = named.read
@@ -71,15 +84,14 @@ def _open_named(name: str, num_workers: int | None) -> Dataset:
     folder = Path(root, name)
     if not folder.is_dir():
         raise ConfigError(f"{folder} does not exist; set VITRAIL_DATA to the folder that holds {name}/{local}")
-    return _open_folder(folder, name, named.classes, num_workers)
+    return _open_folder(folder, name, named.classes, options=options)
 
 
-def _open_folder(folder: Path, name: str, classes: tuple[str, ...] = (), num_workers: int | None = None) -> Dataset:
+def _open_folder(folder: Path, name: str, classes: tuple[str, ...] = (), *, options: ReadOptions) -> Dataset:
     if holds_idx(folder):
         return open_idx(folder, name, classes)
     splits = find_parquet_splits(folder)
     if splits:
         return open_parquet(splits, name, classes)
-    return files_dataset(
-        folder, name, list_class_folders(folder, f"a data set's folder holds {_ACCEPTED}"), num_workers
-    )
+    listing = list_class_folders(folder, f"a data set's folder holds {_ACCEPTED}")
+    return files_dataset(folder, name, listing, options)

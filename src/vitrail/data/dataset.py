@@ -172,6 +172,16 @@ def number_names(split: str, count: int) -> tuple[str, ...]:
     return tuple(f"{split}/{index:05d}" for index in range(count))
 
 
+def map_labels(labels: np.ndarray, places: np.ndarray, num_classes: int) -> np.ndarray:
+    """Labels (N,), or 0 and 1 of (N, classes), in other classes: class k becomes class `places[k]`."""
+    if labels.ndim == 1:
+        return places[labels]
+    mapped = np.zeros((len(labels), num_classes), np.int64)
+    for column, place in enumerate(places.tolist()):
+        mapped[:, place] |= labels[:, column]
+    return mapped
+
+
 def check_labels(labels: np.ndarray, num_classes: int, where: str) -> None:
     """Raise DataError, naming the first offender, unless all labels are within 0..num_classes - 1."""
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))

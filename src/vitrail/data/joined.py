@@ -8,8 +8,9 @@ from functools import cache
 
 import numpy as np
 
-from vitrail.data.dataset import Dataset, ImageSet, Shape
+from vitrail.data.dataset import Dataset, ImageSet, Shape, map_labels
 from vitrail.data.preprocess import Preprocess
+from vitrail.data.streaming import joined_pixels
 from vitrail.errors import DataError, some
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,9 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
     places = {label: place for place, label in enumerate(classes)}
     if all(dataset.classes == datasets[0].classes for dataset in datasets):
         classes, places = datasets[0].classes, {label: place for place, label in enumerate(datasets[0].classes)}
+    if len({dataset.multilabel for dataset in datasets}) > 1:
+        several = some([dataset.name for dataset in datasets if dataset.multilabel])
+        raise DataError(f"Images of {several} have any number of labels, others have one; such sets cannot be joined")
     drawn = {split for dataset in datasets for split in dataset.published} - {"all"}
     broken: dict[str, tuple[tuple[str, str], ...]] = {}
 
@@ -45,7 +49,9 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
             images = dataset.prepared(source, preprocess)
             own = np.array([places[label] for label in dataset.classes], np.int64)
             names = tuple(f"{prefix}/{image}" for image in images.names)
-            parts.append(ImageSet(images.pixels, own[images.labels], names, images.hashes))
+            labels = map_labels(images.labels, own, len(classes))
+            groups = None if images.groups is None else tuple(f"{prefix}/{group}" for group in images.groups)
+            parts.append(ImageSet(images.pixels, labels, names, images.hashes, groups))
             left_out += [(f"{prefix}/{image}", reason) for image, reason in dataset.broken.get(source, ())]
         broken[split] = tuple(left_out)
         joined = concatenated(parts)
@@ -70,16 +76,27 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
     ignored = tuple(
         f"{prefix}/{file}" for dataset, prefix in zip(datasets, named, strict=True) for file in dataset.ignored
     )
-    return Dataset(name, classes, published, None, prepared, measure, grows=True, broken=broken, ignored=ignored)
+    return Dataset(
+        name,
+        classes,
+        published,
+        None,
+        prepared,
+        measure,
+        grows=True,
+        broken=broken,
+        ignored=ignored,
+        multilabel=datasets[0].multilabel,
+    )
 
 
 def _first_of_copies(images: ImageSet) -> np.ndarray:
     """The places of all images but those that have an equal one, of the same class, in an earlier set."""
-    sets: dict[tuple[str, int], str] = {}
+    sets: dict[tuple[str, bytes], str] = {}
     kept: list[int] = []
-    for index, (content, label) in enumerate(zip(images.hashes, images.labels.tolist(), strict=True)):
+    for index, (content, label) in enumerate(zip(images.hashes, images.labels, strict=True)):
         own = images.names[index].partition("/")[0]
-        if sets.setdefault((content, label), own) == own:
+        if sets.setdefault((content, label.tobytes()), own) == own:
             kept.append(index)
     return np.array(kept, np.int64)
 
@@ -95,10 +112,14 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def concatenated(parts: Sequence[ImageSet]) -> ImageSet:
-    """The images of all sets, which have one size, in one set."""
+    """The images of all sets, which have one size, in one set; where only some have groups, others are their own."""
+    groups = None
+    if any(part.groups is not None for part in parts):
+        groups = tuple(group for part in parts for group in part.groups or part.names)
     return ImageSet(
-        np.concatenate([part.pixels for part in parts]),
+        joined_pixels([part.pixels for part in parts]),
         np.concatenate([part.labels for part in parts]),
         tuple(name for part in parts for name in part.names),
         tuple(content for part in parts for content in part.hashes),
+        groups,
     )

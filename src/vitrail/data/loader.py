@@ -13,6 +13,7 @@ from torch import Tensor
 from vitrail.data.augment import seed_of
 from vitrail.data.dataset import ImageSet
 from vitrail.data.decoding import memory_bytes, num_cores
+from vitrail.data.streaming import is_mapped
 
 AHEAD_BYTES = 2**28  # of batches that are made before they are asked for
 
@@ -73,11 +74,11 @@ def create_loader(
     The batches of every loader are equal. `memory_gigabytes` and `num_workers` are as in the settings of data.
     """
     num_bytes = int(np.prod(images.pixels.shape, dtype=np.int64))
-    mapped = isinstance(images.pixels, np.memmap)
-    in_memory = isinstance(images.pixels, np.ndarray) and (
-        not mapped or serving == "memory" or (serving == "auto" and num_bytes <= memory_bytes(memory_gigabytes))
-    )
-    if in_memory:
+    if is_mapped(images.pixels):
+        loads = serving == "memory" or (serving == "auto" and num_bytes <= memory_bytes(memory_gigabytes))
+    else:
+        loads = isinstance(images.pixels, np.ndarray)
+    if loads:
         return MemoryLoader(images, batch_size, order, device)
     return PrefetchLoader(images, batch_size, order, device, num_workers or num_cores())
 

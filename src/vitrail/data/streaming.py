@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from vitrail.data.content import content_hash
+from vitrail.data.dataset import Pixels
 from vitrail.data.preprocess import Preprocess, read_for, read_prepared
-from vitrail.data.records import Records
+from vitrail.data.records import Records, SourceError
 from vitrail.errors import DataError
 
 NUM_TRIES, WAIT_SECONDS = 3, 1.0  # a disk of the network may be away for a moment
@@ -61,6 +62,8 @@ class StreamedPixels:
         for left in reversed(range(NUM_TRIES)):
             try:
                 return read_prepared(self.records.read(place), self.preprocess, name)
+            except SourceError:  # it was tried there
+                raise
             except DataError as error:
                 if not left:
                     raise DataError(
@@ -68,6 +71,55 @@ class StreamedPixels:
                     ) from error
                 time.sleep(WAIT_SECONDS)
         raise AssertionError
+
+
+class JoinedPixels:
+    """The pixels of several sets, of which some are decoded when they are asked for, one after the other."""
+
+    def __init__(self, parts: Sequence[Pixels], places: np.ndarray | None = None) -> None:
+        self.parts = parts
+        self._starts = np.cumsum([0, *map(len, parts)])
+        self._places = np.arange(self._starts[-1]) if places is None else places
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, rows, columns, channels)."""
+        return len(self._places), *self.parts[0].shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8."""
+        return np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        chosen = self._places[index]
+        owners = np.searchsorted(self._starts, chosen, "right") - 1
+        pixels = np.empty((len(chosen), *self.shape[1:]), np.uint8)
+        for owner in np.unique(owners).tolist():
+            rows = np.flatnonzero(owners == owner)
+            pixels[rows] = self.parts[owner][chosen[rows] - self._starts[owner]]
+        return pixels
+
+    def take(self, indices: np.ndarray) -> JoinedPixels:
+        """The images at `indices`, not decoded yet."""
+        return JoinedPixels(self.parts, self._places[indices])
+
+
+def joined_pixels(parts: Sequence[Pixels]) -> Pixels:
+    """The pixels of sets of one size, one after the other: in memory, unless some are mapped or decoded later."""
+    if all(isinstance(part, np.ndarray) and not isinstance(part, np.memmap) for part in parts):
+        return np.concatenate([part[:] for part in parts])
+    return JoinedPixels(parts)
+
+
+def is_mapped(pixels: Pixels) -> bool:
+    """Whether the pixels lie decoded in files, from which they can be loaded or looked at where they are."""
+    if isinstance(pixels, JoinedPixels):
+        return all(isinstance(part, np.ndarray) for part in pixels.parts)
+    return isinstance(pixels, np.memmap)
 
 
 def look_at(records: Records, place: int, preprocess: Preprocess) -> tuple[str, np.ndarray]:

@@ -170,3 +170,9 @@ def test_where_nothing_can_be_read_a_reason_is_given(records):
         dataset.shape  # noqa: B018
     with pytest.raises(DataError, match=r"^None of the 1 images of all in none can be read; x is not an image"):
         dataset.prepared("all", SIZE)
+
+
+def test_headers_are_read_by_name(records):
+    headers = opened(records).headers("all")
+    assert [*headers] == records.names  # what is damaged has a whole header
+    assert (headers["3.png"].rows, headers["3.png"].columns, headers["3.png"].mode) == (13, 12, "RGB")

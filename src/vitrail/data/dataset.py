@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
@@ -109,7 +109,7 @@ class Dataset:
     says whether images may be added from one day to the next, as in a user's own folder. `broken` holds, for each
     split read so far, the files left out because they cannot be read, name and reason; `ignored` the files passed
     over because they are no images. With `multilabel` an image may have any number of labels. `headers` reads what the
-    files of a split say of each image that `prepared` gives, in its order; None stands for one without a header.
+    files of a split say of themselves, by the names of their images; those that cannot be read are missing.
     """
 
     name: str
@@ -123,7 +123,7 @@ class Dataset:
     broken: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict[str, tuple[tuple[str, str], ...]])
     ignored: tuple[str, ...] = ()
     multilabel: bool = False
-    headers: Callable[[str], Sequence[Header | None]] | None = field(default=None, repr=False)
+    headers: Callable[[str], Mapping[str, Header]] | None = field(default=None, repr=False)
     _kept: dict[str | tuple[str, Preprocess], ImageSet] = field(default_factory=dict, init=False, repr=False)
 
     @property

@@ -16,9 +16,11 @@ from vitrail.data.building import Building
 from vitrail.data.cache import ImageCache, Known
 from vitrail.data.cache_entries import make_room
 from vitrail.data.dataset import Dataset, ImageSet, Pixels, Shape
+from vitrail.data.groups import with_groups
+from vitrail.data.headers import Header, read_header
 from vitrail.data.images import read_shape
 from vitrail.data.preprocess import Preprocess
-from vitrail.data.records import ReadOptions, Records, Stamp
+from vitrail.data.records import ReadOptions, Records, SourceError, Stamp
 from vitrail.data.streaming import StreamedPixels, look_at
 from vitrail.errors import DataError
 
@@ -52,7 +54,7 @@ def records_dataset(
 
     @cache
     def records_of(split: str) -> Records:
-        return splits[split]()
+        return with_groups(splits[split](), classes, options, split)
 
     def prepared(split: str, preprocess: Preprocess) -> ImageSet:
         records = records_of(split)
@@ -75,6 +77,9 @@ def records_dataset(
     def measure() -> Shape:
         return measure_records(records_of("train" if "train" in splits else next(iter(splits))))
 
+    def headers(split: str) -> Mapping[str, Header]:
+        return read_headers(records_of(split), num_workers)
+
     return Dataset(
         name,
         classes,
@@ -86,6 +91,7 @@ def records_dataset(
         broken=broken,
         ignored=ignored,
         multilabel=multilabel,
+        headers=headers,
     )
 
 
@@ -128,6 +134,20 @@ def sampled_shapes(records: Records) -> tuple[np.ndarray, list[str]]:
         except DataError as error:  # it is named again when all are decoded
             failed.append(str(error))
     return np.array(shapes, np.int64).reshape(-1, 3), failed
+
+
+def read_headers(records: Records, num_workers: int) -> dict[str, Header]:
+    """What the files of these images say of themselves, by name, without those that cannot be read."""
+
+    def read(index: int) -> Header | None:
+        try:
+            return read_header(records.read(index), records.names[index])
+        except DataError:
+            return None
+
+    with ThreadPoolExecutor(num_workers) as pool:
+        found = zip(records.names, pool.map(read, range(len(records))), strict=True)
+        return {name: header for name, header in found if header is not None}
 
 
 def decode_records(
@@ -279,6 +299,8 @@ class _Decoding:
     def _decode(self, index: int) -> Decoded:
         try:
             return look_at(self.records, index, self.preprocess)
+        except SourceError:
+            raise
         except DataError as error:
             return error
 

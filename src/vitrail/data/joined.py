@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
 
 from vitrail.data.dataset import Dataset, ImageSet, Shape, map_labels
+from vitrail.data.headers import Header
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.streaming import joined_pixels
 from vitrail.errors import DataError, some
@@ -50,8 +51,7 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
             own = np.array([places[label] for label in dataset.classes], np.int64)
             names = tuple(f"{prefix}/{image}" for image in images.names)
             labels = map_labels(images.labels, own, len(classes))
-            groups = None if images.groups is None else tuple(f"{prefix}/{group}" for group in images.groups)
-            parts.append(ImageSet(images.pixels, labels, names, images.hashes, groups))
+            parts.append(ImageSet(images.pixels, labels, names, images.hashes, images.groups))
             left_out += [(f"{prefix}/{image}", reason) for image, reason in dataset.broken.get(source, ())]
         broken[split] = tuple(left_out)
         joined = concatenated(parts)
@@ -61,6 +61,14 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
                 "%s", f"{len(joined) - len(first):,} images of {split} are in several of the sets; they count once"
             )
         return joined if len(first) == len(joined) else joined.take(first)
+
+    def headers(split: str) -> Mapping[str, Header]:
+        found: dict[str, Header] = {}
+        for dataset, prefix in zip(datasets, named, strict=True):
+            source = source_of(dataset, split)
+            if source is not None and dataset.headers is not None:
+                found |= {f"{prefix}/{image}": header for image, header in dataset.headers(source).items()}
+        return found
 
     @cache
     def measure() -> Shape:
@@ -87,6 +95,7 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
         broken=broken,
         ignored=ignored,
         multilabel=datasets[0].multilabel,
+        headers=headers,
     )
 
 
@@ -112,10 +121,10 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def concatenated(parts: Sequence[ImageSet]) -> ImageSet:
-    """The images of all sets, which have one size, in one set; where only some have groups, others are their own."""
+    """The images of all sets, which have one size, in one set; groups of one name are one group."""
     groups = None
     if any(part.groups is not None for part in parts):
-        groups = tuple(group for part in parts for group in part.groups or part.names)
+        groups = tuple(group for part in parts for group in part.groups or [""] * len(part))
     return ImageSet(
         joined_pixels([part.pixels for part in parts]),
         np.concatenate([part.labels for part in parts]),

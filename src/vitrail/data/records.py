@@ -9,7 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from vitrail.errors import DataError
+
 Stamp = tuple[int, int, int]  # of a file: bytes, time of modification and of change in nanoseconds
+
+
+class SourceError(DataError):
+    """What holds many images is gone or was changed, which is no single image's fault: reading stops."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,10 @@ class Records:
     """The images of one split as they are stored; nothing is decoded.
 
     `labels` are int64 (N,), or 0 and 1 of (N, classes). `read` gives the encoded bytes of an image, or the path of its
-    file, by its index, in any thread; it raises DataError, with the reason, for one that cannot be had. `stamp` gives
-    what changes when that image changes, without reading it. `key` names the source among all sources of this machine,
-    such as a folder's real path. Images of one of the `groups` belong into one split.
+    file, by its index, in any thread; it raises DataError, with the reason, for one that cannot be had, and
+    SourceError where no more can be had. `stamp` gives what changes when that image changes, without reading it. `key`
+    names the source among all sources of this machine, such as a folder's real path. Images of one of the `groups`
+    belong into one split.
     """
 
     key: str

@@ -36,6 +36,10 @@ class MissingError(DataError):
     """There is no file at a URL."""
 
 
+class RefusedError(DataError):
+    """The file at a URL may not be read, or not be known to be there."""
+
+
 class _Final(Exception):
     """What another try would not change."""
 
@@ -60,7 +64,7 @@ def shown_url(url: str) -> str:
 
 
 def read_url(url: str) -> bytes:
-    """All bytes of the file at `url`. Raises DataError, MissingError if there is none."""
+    """All bytes of the file at `url`. Raises DataError: MissingError if there is none, RefusedError if we may not."""
     if _is_http(url):
         return _tried(url, lambda: _get(url, {}))
     return _tried(url, lambda: _from_storage(url, lambda files, path: files.cat_file(path), 10 * TIMEOUT_SECONDS))
@@ -123,6 +127,8 @@ def _tried(url: str, action: Callable[[], T]) -> T:
             return action()
         except FileNotFoundError as error:
             raise MissingError(f"{shown_url(url)} does not exist") from error
+        except PermissionError as error:
+            raise RefusedError(f"{shown_url(url)} cannot be read: {_reason(error)}") from error
         except _Final as error:
             raise DataError(f"{shown_url(url)} cannot be read: {error}") from error
         except Exception as error:  # every kind of storage has errors of its own
@@ -146,7 +152,7 @@ def _reason(error: Exception) -> str:
 
 
 def _open(url: str, headers: Mapping[str, str]) -> HTTPResponse:
-    """The answer to a request. Raises FileNotFoundError, _Final, or what another try may mend."""
+    """The answer to a request. Raises FileNotFoundError, PermissionError, _Final, or what another try may mend."""
     try:
         # A URL may be written with spaces and letters of any script; what is quoted stays as it is.
         request = Request(quote(url, safe="%/:=&?~#+!$,;'@()*[]"), headers=_HEADERS | dict(headers))
@@ -158,7 +164,7 @@ def _open(url: str, headers: Mapping[str, str]) -> HTTPResponse:
         if error.code == 416:
             raise _Final("it ends before the bytes that are asked for") from error
         if error.code in (401, 403):
-            raise _Final(f"the server refuses it (HTTP {error.code})") from error
+            raise PermissionError(f"the server refuses it (HTTP {error.code})") from error
         if error.code < 500 and error.code not in _TRY_AGAIN:
             raise _Final(f"the server answers HTTP {error.code} {error.reason}".rstrip()) from error
         raise ConnectionError(f"the server answers HTTP {error.code} {error.reason}".rstrip()) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,7 @@ def _with_classes(dataset: Dataset, images: ImageSet, classes: tuple[str, ...]) 
             f"{some(unknown)}; it knows {some(classes, 5)}. Rename or merge them with --corrections"
         )
     places = np.array([classes.index(name) for name in dataset.classes], np.int64)
-    return ImageSet(images.pixels, places[images.labels], images.names, images.originals)
+    return replace(images, labels=places[images.labels])
 
 
 def _kept(images: ImageSet, kept: list[bool]) -> ImageSet:

@@ -16,6 +16,7 @@ from vitrail.config import RunConfig, config_to_json, differences, with_settings
 from vitrail.data.audit import Audit, audit_dataset, check_broken
 from vitrail.data.corrections import Corrections, check_corrections, corrected, read_corrections
 from vitrail.data.dataset import Dataset, ImageSet
+from vitrail.data.drawing import parse_fold
 from vitrail.data.folders import holds_class_folders
 from vitrail.data.named import NAMED
 from vitrail.data.preprocess import Preprocess
@@ -166,6 +167,8 @@ def prepare_new(
     config = _fit_to_classes(_requested_config(request, dataset, pretrained), request, dataset, pretrained)
     initial = None if pretrained is None else initial_weights(pretrained, config, dataset.classes)
     check_tracker(config.training.tracker)
+    if config.data.fold is not None:
+        parse_fold(config.data.fold)
     preprocess = preprocess_of(config)
     if corrections is not None:
         check_corrections(original, corrections, preprocess)
@@ -177,7 +180,7 @@ def prepare_new(
         for sentence in audit.sentences():
             logger.info("%s", sentence)
     rates = config.data.validation_rate, config.data.test_rate
-    splits = make_splits(dataset, *rates, config.data.split_seed, preprocess)
+    splits = make_splits(dataset, *rates, config.data.split_seed, preprocess, config.data.fold)
     train, validation = (splits.images(dataset, name, preprocess) for name in ("train", "validation"))
     test = splits.parts["test"].members if "test" in splits.parts else None
     counts = f"{len(train):,} images to train on, {len(validation):,} to choose the best epoch by"

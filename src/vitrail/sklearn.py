@@ -29,8 +29,8 @@ from vitrail.checkpoint import ModelCard, load_model, save_model, write_atomical
 from vitrail.classifier import Classifier
 from vitrail.config import RunConfig, config_to_json, parse_duration
 from vitrail.data.dataset import Dataset, ImageSet, Shape, number_names
+from vitrail.data.drawing import draw_splits
 from vitrail.data.preprocess import prepare_many
-from vitrail.data.splits import draw_splits
 from vitrail.engines.pytorch import TorchEngine, resolve_device
 from vitrail.errors import CheckpointError, ConfigError, DataError, Interrupted
 from vitrail.models import build_model

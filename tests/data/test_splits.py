@@ -4,13 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from vitrail.data.content import content_hashes
 from vitrail.data.dataset import Dataset, ImageSet, number_names
 from vitrail.data.sources import open_dataset
-from vitrail.data.splits import draw_splits, draw_stable_splits, fingerprint, make_splits, read_splits
+from vitrail.data.splits import fingerprint, make_splits, read_splits
 from vitrail.errors import CheckpointError, ConfigError, DataError
 
 RATES = {"validation": 0.1, "test": 0.2}
@@ -26,14 +24,6 @@ def dataset(*published: str) -> Dataset:
     return Dataset("small", ("ant", "bee"), published, lambda split: image_set(split, seed=seeds[split]))
 
 
-def unreadable_test(*published: str) -> Dataset:
-    def reader(split: str) -> ImageSet:
-        assert split != "test"
-        return image_set(split)
-
-    return Dataset("small", ("ant", "bee"), published, reader)
-
-
 def test_hashes_are_of_content_and_shape():
     pixels = np.zeros((2, 2, 6, 1), np.uint8)
     expected = hashlib.sha256(b"(2, 6, 1)" + bytes(12)).hexdigest()
@@ -42,84 +32,6 @@ def test_hashes_are_of_content_and_shape():
     pixels[1, 0, 0] = 1
     assert content_hashes(pixels)[1] != expected
     assert content_hashes(np.asfortranarray(pixels)) == content_hashes(pixels)
-
-
-def test_every_image_is_in_one_split_and_classes_keep_their_share():
-    images = image_set(count=1000, num_classes=5)
-    drawn = draw_splits(images.labels, content_hashes(images.pixels), RATES, seed=0)
-    assert list(drawn) == ["train", "validation", "test"]
-    assert sorted(np.concatenate(list(drawn.values())).tolist()) == list(range(1000))
-    for name, per_class in (("train", 140), ("validation", 20), ("test", 40)):
-        assert drawn[name].dtype == np.int64
-        assert (np.diff(drawn[name]) > 0).all()
-        assert np.bincount(images.labels[drawn[name]]).tolist() == [per_class] * 5
-
-
-def test_the_seed_decides_and_nothing_else():
-    images = image_set(count=200)
-    hashes = content_hashes(images.pixels)
-    first, again, other = (draw_splits(images.labels, hashes, RATES, seed)["test"].tolist() for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
-
-
-def test_splits_are_these_on_every_machine():
-    hashes = [hashlib.sha256(bytes([index])).hexdigest() for index in range(20)]
-    drawn = draw_splits(np.zeros(20, np.int64), hashes, RATES, seed=3)
-    assert {name: drawn[name].tolist() for name in RATES} == {"validation": [6, 18], "test": [7, 11, 12, 13]}
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_membership_does_not_depend_on_the_order_and_equal_images_stay_together(data):
-    contents = data.draw(st.lists(st.integers(0, 30), min_size=12, max_size=60))
-    # Three images of each class that no other equals, so that every class can be dealt out.
-    contents = [*range(100, 109), *contents]
-    labels = np.array([index % 3 for index in range(len(contents))], np.int64)
-    order = np.array(data.draw(st.permutations(range(len(contents)))))
-    hashes = [hashlib.sha256(str(content).encode()).hexdigest() for content in contents]
-    drawn = draw_splits(labels, hashes, RATES, seed=7)
-    permuted = draw_splits(labels[order], [hashes[index] for index in order], RATES, seed=7)
-    for name, indices in drawn.items():
-        assert sorted(order[permuted[name]].tolist()) == indices.tolist()
-        assert set(labels[indices].tolist()) == {0, 1, 2}
-    members = [{contents[index] for index in indices} for indices in drawn.values()]
-    assert sum(map(len, members)) == len(set(contents))
-
-
-def test_many_equal_images_do_not_overfill_a_split():
-    contents = [*range(30), *[99] * 70]
-    hashes = [str(content) for content in contents]
-    for seed in range(5):
-        drawn = draw_splits(np.zeros(100, np.int64), hashes, RATES, seed)
-        assert [len(drawn[name]) for name in ("train", "validation", "test")] == [79 - 9, 10, 20]
-        assert set(range(30, 100)) <= set(drawn["train"].tolist())
-
-
-def test_the_smallest_classes_get_one_image_in_each_split():
-    labels = np.array([0] * 50 + [1] * 3, np.int64)
-    hashes = [str(index) for index in range(53)]
-    drawn = draw_splits(labels, hashes, {"validation": 0.01, "test": 0.9}, seed=0)
-    assert [np.bincount(labels[indices]).tolist()[1] for indices in drawn.values()] == [1, 1, 1]
-    assert all(len(indices) >= 2 for indices in drawn.values())
-
-
-def test_classes_with_too_few_images_are_named():
-    labels = np.array([0] * 10 + [1] * 2, np.int64)
-    hashes = [str(index) for index in range(12)]
-    message = r"^Class 'bee' has 2 different images; 3 are needed, one for each of train, validation, test$"
-    with pytest.raises(DataError, match=message):
-        draw_splits(labels, hashes, RATES, 0, ["ant", "bee"])
-    with pytest.raises(
-        DataError, match=r"^Class 1 has 1 different image; 2 are needed, one for each of train, validation$"
-    ):
-        draw_splits(labels, [*hashes[:10], "same", "same"], {"validation": 0.1}, 0)
-
-
-@pytest.mark.parametrize("rates", [{"test": 0.0}, {"test": 1.0}, {"test": -0.1}, {"validation": 0.5, "test": 0.5}])
-def test_impossible_rates_are_refused(rates):
-    with pytest.raises(ConfigError, match=rf"test_rate={rates['test']} is not possible; rates lie between 0 and 1"):
-        draw_splits(np.zeros(9, np.int64), list("abcdefghi"), rates, 0)
 
 
 @pytest.mark.parametrize(
@@ -154,13 +66,6 @@ def test_a_test_split_need_not_be_drawn(published, sizes):
     source = replace(dataset(*published), draws_test=False)
     splits = make_splits(source, 0.1, 0.2, seed=0)
     assert tuple(len(splits.images(source, name)) for name in splits.parts) == sizes
-
-
-def test_the_published_test_file_is_not_opened():
-    source = unreadable_test("train", "test")
-    splits = make_splits(source, 0.1, 0.2, seed=0)
-    assert splits.parts["test"].indices is None
-    assert len(splits.images(source, "train")) + len(splits.images(source, "validation")) == 40
 
 
 def test_a_set_without_training_images_is_refused():
@@ -234,54 +139,6 @@ def test_missing_files_are_refused(tmp_path):
 
 
 # Splits of a set that may grow
-
-
-def hashes_of(count, first=0):
-    return [hashlib.sha256(str(number).encode()).hexdigest() for number in range(first, first + count)]
-
-
-def test_added_images_move_no_other():
-    before = hashes_of(500)
-    labels = np.arange(500) % 5
-    first = draw_stable_splits(labels, before, RATES, seed=3)
-    after = hashes_of(400, first=10_000) + before
-    new_labels = np.concatenate([np.arange(400) % 7, labels])
-    order = np.random.default_rng(0).permutation(900)
-    second = draw_stable_splits(new_labels[order], [after[index] for index in order], RATES, seed=3)
-    place = {after[order[index]]: split for split, indices in second.items() for index in indices.tolist()}
-    for split, indices in first.items():
-        assert {place[before[index]] for index in indices.tolist()} == {split}
-
-
-def test_stable_splits_have_about_the_shares_asked_for():
-    drawn = draw_stable_splits(np.zeros(20_000, np.int64), hashes_of(20_000), RATES, seed=0)
-    assert len(drawn["test"]) == pytest.approx(4000, abs=200)
-    assert len(drawn["validation"]) == pytest.approx(2000, abs=150)
-    other = draw_stable_splits(np.zeros(20_000, np.int64), hashes_of(20_000), RATES, seed=1)
-    assert len({*drawn["test"].tolist()} & {*other["test"].tolist()}) == pytest.approx(800, abs=120)
-
-
-@settings(max_examples=60)
-@given(st.integers(3, 9), st.integers(0, 1000))
-def test_every_class_is_in_every_stable_split(size, seed):
-    hashes = hashes_of(3 * size, first=seed * 100)
-    labels = np.arange(3 * size) % 3
-    drawn = draw_stable_splits(labels, hashes, RATES, seed)
-    assert sorted(np.concatenate(list(drawn.values())).tolist()) == list(range(3 * size))
-    for indices in drawn.values():
-        assert {*labels[indices].tolist()} == {0, 1, 2}
-
-
-def test_copies_stay_together_in_stable_splits():
-    hashes = [f"{number % 30}" for number in range(90)]
-    drawn = draw_stable_splits(np.zeros(90, np.int64), hashes, RATES, seed=0)
-    contents = [{hashes[index] for index in indices.tolist()} for indices in drawn.values()]
-    assert sum(map(len, contents)) == 30
-
-
-def test_stable_splits_refuse_small_classes():
-    with pytest.raises(DataError, match=r"^Class 'bee' has 1 different image; 3 are needed, one for each of train, v"):
-        draw_stable_splits(np.array([0] * 9 + [1]), hashes_of(10), RATES, 0, ["ant", "bee"])
 
 
 def growing(images: ImageSet, classes=("ant", "bee")) -> Dataset:

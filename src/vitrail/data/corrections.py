@@ -141,7 +141,7 @@ def corrected(dataset: Dataset, corrections: Corrections) -> Dataset:
             _check_not_emptied(dataset.name, before, after, classes)
         elif (after < 0).all():
             raise DataError(f"The corrections leave no image in {split} of {dataset.name}; leave some of its lines out")
-        relabelled = ImageSet(images.pixels, after, images.names, images.hashes)
+        relabelled = replace(images, labels=after, originals=images.hashes)
         return relabelled.take(np.flatnonzero(after >= 0)) if (after < 0).any() else relabelled
 
     def read(split: str) -> ImageSet:

@@ -44,10 +44,12 @@ class Listing:
 
 
 def list_class_folders(
-    root: Path, advice: str = "a data set's folder holds a folder of images for each class"
+    root: Path, advice: str = "a data set's folder holds a folder of images for each class", grouped: bool = False
 ) -> Listing:
     """The images in the class folders below `root`, sorted by path, whatever the order of the disk.
 
+    Where folders are `grouped`, those below a class's are groups of its images: the class is then the folder above the
+    topmost that holds images, if there is one.
     Hidden files and folders, and what has no image's suffix, are passed over and named in `ignored`. Links are
     followed, except those that lead back to a folder they lie in. Raises ConfigError for an empty folder, DataError
     where there are no images (both with `advice`) or class folders, a folder cannot be read, or a class's name is not
@@ -73,7 +75,7 @@ def list_class_folders(
         _move(groups.pop("all", {}), ignored)
     splits: dict[str, tuple[tuple[str, str], ...]] = {}
     for split in sorted(groups, key=("all", "train", "validation", "test").index):
-        splits[split] = tuple(_classify(root, groups[split], int(has_splits), ignored))
+        splits[split] = tuple(_classify(root, groups[split], int(has_splits), ignored, grouped))
     classes = tuple(sorted({label for listed in splits.values() for _, label in listed}))
     _check_classes(root, classes, splits)
     return Listing(classes, splits, tuple(sorted(ignored)))
@@ -103,7 +105,7 @@ def _check_unmixed(root: Path, images: Mapping[Parts, list[str]]) -> None:
 
 
 def _classify(
-    root: Path, folders: Mapping[Parts, list[str]], depth: int, ignored: list[str]
+    root: Path, folders: Mapping[Parts, list[str]], depth: int, ignored: list[str], grouped: bool
 ) -> Iterator[tuple[str, str]]:
     """(path, class) of each image; those that lie beside the class folders are added to `ignored`."""
     inside = {folder: names for folder, names in folders.items() if len(folder) > depth}
@@ -117,6 +119,8 @@ def _classify(
         )
     for folder in sorted(inside):
         owner = next(folder[:end] for end in range(depth + 1, len(folder) + 1) if folder[:end] in inside)
+        if grouped and len(owner) > depth + 1:
+            owner = owner[:-1]
         for name in sorted(inside[folder]):
             yield "/".join((*folder, name)), "/".join(owner[depth:])
 

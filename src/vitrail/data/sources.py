@@ -8,6 +8,7 @@ from pathlib import Path
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.files import files_dataset
 from vitrail.data.folders import list_class_folders
+from vitrail.data.groups import check_group
 from vitrail.data.idx import holds_idx, open_idx
 from vitrail.data.joined import join_datasets
 from vitrail.data.named import NAMED
@@ -33,7 +34,14 @@ def open_dataset(*data: str | Path, options: ReadOptions | None = None) -> Datas
     path is called after its folder or file. To learn the classes, training labels may be read; no test file is opened.
     Raises ConfigError for an unknown name, a missing path or an empty folder, DataError for files that cannot be used.
     """
-    opened = [_open(source, options or ReadOptions()) for source in data]
+    options = options or ReadOptions()
+    check_group(options.group, options.group_column)
+    opened = [_open(source, options) for source in data]
+    for dataset in opened:
+        if options.group not in (None, "column") and dataset.preparer is None:
+            raise ConfigError(
+                f"data.group={options.group} looks at image files, and {dataset.name} has none; leave it out"
+            )
     return opened[0] if len(opened) == 1 else join_datasets(opened)
 
 
@@ -93,5 +101,5 @@ def _open_folder(folder: Path, name: str, classes: tuple[str, ...] = (), *, opti
     splits = find_parquet_splits(folder)
     if splits:
         return open_parquet(splits, name, classes)
-    listing = list_class_folders(folder, f"a data set's folder holds {_ACCEPTED}")
+    listing = list_class_folders(folder, f"a data set's folder holds {_ACCEPTED}", grouped=options.group == "folder")
     return files_dataset(folder, name, listing, options)

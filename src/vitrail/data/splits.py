@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vitrail.data.dataset import Dataset, ImageSet
+from vitrail.data.drawing import draw_folds, draw_splits, draw_stable_splits, parse_fold
 from vitrail.data.preprocess import Preprocess
+from vitrail.data.units import units_of, without_copies
 from vitrail.errors import CheckpointError, ConfigError, DataError, some, suggest
+
+logger = logging.getLogger(__name__)
+
+Label = int | tuple[int, ...]  # the class of an image, or its classes where it may have several
 
 
 @dataclass(frozen=True)
@@ -21,13 +28,14 @@ class Members:
     """Which images a split has, by what they are: a content hash, a label (in the splits' classes) and a name each."""
 
     hashes: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: tuple[Label, ...]
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, images: ImageSet) -> Members:
-        """The members that these images are."""
-        return cls(images.hashes, tuple(images.labels.tolist()), images.names)
+    def of(cls, images: ImageSet, indices: np.ndarray) -> Members:
+        """The members that these of the images are."""
+        chosen, labels = indices.tolist(), _label_list(images.labels[indices])
+        return cls(tuple(images.hashes[index] for index in chosen), labels, tuple(images.names[i] for i in chosen))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +54,8 @@ class Part:
 class Splits:
     """Where the images of "train", "validation" and "test" come from, and how they were drawn.
 
-    `rates` are those of the drawn splits; `fingerprint` is of the published split that training images come from.
-    `classes` are what labels mean.
+    `rates` are those of the drawn splits, or `fold` says which of how many they are; `fingerprint` is of the published
+    split that training images come from. `classes` are what labels mean.
     """
 
     dataset: str
@@ -56,6 +64,7 @@ class Splits:
     rates: dict[str, float]
     fingerprint: str
     parts: dict[str, Part]
+    fold: str | None = None
 
     def images(self, dataset: Dataset, split: str, preprocess: Preprocess | None = None) -> ImageSet:
         """The images of "train", "validation" or "test", at their own or a model's size.
@@ -101,6 +110,7 @@ class Splits:
                 "classes": self.classes,
                 "seed": self.seed,
                 "rates": self.rates,
+                "fold": self.fold,
                 "fingerprint": self.fingerprint,
                 "splits": parts,
             }
@@ -118,7 +128,8 @@ class Splits:
             if "train" not in parts:
                 raise KeyError("train")
             classes = tuple(content["classes"])
-            return cls(content["dataset"], classes, content["seed"], content["rates"], content["fingerprint"], parts)
+            seed, rates, fold = content["seed"], content["rates"], content.get("fold")
+            return cls(content["dataset"], classes, seed, rates, content["fingerprint"], parts, fold)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError("The splits are not readable: the file is damaged or of another kind") from error
 
@@ -133,7 +144,8 @@ def find_members(images: ImageSet, members: Members, splits: Splits, dataset: Da
     for index, content in enumerate(images.hashes):
         places.setdefault(content, []).append(index)
     own = {name: place for place, name in enumerate(splits.classes)}
-    labels = [own.get(dataset.classes[label], -1) for label in images.labels.tolist()]
+    known = [own.get(name, -1) for name in dataset.classes]
+    labels = [_translated(label, known) for label in _label_list(images.labels)]
     chosen: list[int] = []
     gone: list[str] = []
     moved: list[str] = []
@@ -144,8 +156,8 @@ def find_members(images: ImageSet, members: Members, splits: Splits, dataset: Da
             continue
         same = next((index for index in found if labels[index] == label), None)
         if same is None:
-            now = dataset.classes[images.labels[found[0]]]
-            moved.append(f"{name} is {now!r} now, was {splits.classes[label]!r}")
+            now = _label_list(images.labels[found[:1]])[0]
+            moved.append(f"{name} is {_named(now, dataset.classes)!r} now, was {_named(label, splits.classes)!r}")
         else:
             chosen.append(same)
             if len(found) > 1:  # each copy stands for itself, the last one also for copies that were taken away
@@ -158,65 +170,137 @@ def find_members(images: ImageSet, members: Members, splits: Splits, dataset: Da
             "start a new run, or evaluate all that this one was not trained on: vitrail evaluate RUN DATA"
         )
     taken = images.take(np.array(chosen, np.int64))
-    return ImageSet(taken.pixels, np.array(members.labels, np.int64), taken.names, taken.originals)
+    return replace(taken, labels=_label_array(members.labels, len(splits.classes), images.labels.ndim))
+
+
+def _label_list(labels: np.ndarray) -> tuple[Label, ...]:
+    """Labels as they are written: a class each, or the classes of each."""
+    if labels.ndim == 1:
+        return tuple(labels.tolist())
+    return tuple(tuple(np.flatnonzero(row).tolist()) for row in labels)
+
+
+def _label_array(labels: Sequence[Label], num_classes: int, ndim: int) -> np.ndarray:
+    if ndim == 1:
+        return np.array(labels, np.int64)
+    array = np.zeros((len(labels), num_classes), np.int64)
+    for row, label in enumerate(labels):
+        array[row, label] = 1
+    return array
+
+
+def _translated(label: Label, places: Sequence[int]) -> Label:
+    return places[label] if isinstance(label, int) else tuple(sorted(places[one] for one in label))
+
+
+def _named(label: Label, classes: Sequence[str]) -> str:
+    return classes[label] if isinstance(label, int) else " + ".join(classes[one] for one in label)
 
 
 def make_splits(
-    dataset: Dataset, validation_rate: float, test_rate: float, seed: int, preprocess: Preprocess | None = None
+    dataset: Dataset,
+    validation_rate: float,
+    test_rate: float,
+    seed: int,
+    preprocess: Preprocess | None = None,
+    fold: str | None = None,
 ) -> Splits:
     """The splits of `dataset`: those published stay as they are, those missing are drawn from "train".
 
     A set without published splits is drawn from as a whole. A rate is the fraction of the images that it is drawn from,
-    and not looked at where that split is published. Only the split that training images come from is read, except of a
-    set that grows: there, images that are also in a published validation or test split are taken out of training, and
-    images also in test out of validation. With `preprocess` images are read at that size, as all that follows does.
-    Raises ConfigError for rates that do not leave images to train on, DataError for classes with too few images.
+    and not looked at where that split is published. With a `fold`, such as "2/5", that one of so many equal parts is
+    the test and the next one validation; where test is published, that one is validation. What is drawn divides no
+    unit, and training images whose unit has images in a published validation or test split are left out, as are those
+    of validation that are in test. With `preprocess` images are read at that size, as all that follows does.
+    Raises ConfigError for rates or folds that do not leave images to train on, DataError for classes with too few
+    images, or too few groups of them.
     """
     source = dataset.training_source
     if source not in dataset.published:
         raise DataError(f"{dataset.name} has no images to train on, only {', '.join(dataset.published)}")
-
-    def read(split: str) -> ImageSet:
-        return dataset.read(split) if preprocess is None else dataset.prepared(split, preprocess)
-
-    images = read(source)
     wanted = {"validation": validation_rate, "test": test_rate}
     if not dataset.draws_test and "test" not in dataset.published:
         del wanted["test"]
     rates = {name: rate for name, rate in wanted.items() if name not in dataset.published}
-    parts = {name: Part(name) for name in ("train", *wanted)}
-    published = {name: read(name) for name in reversed(wanted) if dataset.grows and name in dataset.published}
-    taken: set[str] = set()
-    for name, found in published.items():
-        parts[name] = Part(name, members=Members.of(_without(found, taken)))
-        taken |= {*found.hashes}
-    left = _without(images, taken)
-    if rates:
+    if fold is not None:
+        _check_fold(dataset, fold, rates)
+    sources = {"train": source, **{name: name for name in wanted if name not in rates}}
+    images = {
+        name: dataset.read(published) if preprocess is None else dataset.prepared(published, preprocess)
+        for name, published in sources.items()
+    }
+    units = units_of(images)
+    # Arrays come with a validation split that their caller chose, which may be all of them.
+    own = not dataset.draws_test and "test" not in dataset.published
+    kept = {name: np.arange(len(found)) for name, found in images.items()} if own else without_copies(images, units)
+    drawn = _draw(dataset, images["train"], kept["train"], units["train"], rates, seed, fold)
+    _check_training(dataset, images["train"].labels, drawn["train"])
+    parts: dict[str, Part] = {}
+    for name in ("train", *wanted):
+        found, indices = (images["train"], drawn[name]) if name in drawn else (images[name], kept[name])
+        origin = source if name in drawn else name
+        if dataset.grows:
+            parts[name] = Part(origin, members=Members.of(found, indices))
+        else:
+            parts[name] = Part(origin, None if len(indices) == len(found) else indices)
+    known = rates if fold is None else {}
+    return Splits(dataset.name, dataset.classes, seed, known, fingerprint(images["train"]), parts, fold)
+
+
+def _draw(
+    dataset: Dataset,
+    images: ImageSet,
+    kept: np.ndarray,
+    units: Sequence[str],
+    rates: Mapping[str, float],
+    seed: int,
+    fold: str | None,
+) -> dict[str, np.ndarray]:
+    """The indices of the kept images that train, and of those in each split that is not published."""
+    labels, names = images.labels[kept], [units[int(index)] for index in kept]
+    if fold is not None:
+        number, num_folds = parse_fold(fold)
+        folds = draw_folds(labels, names, num_folds, seed, dataset.classes)
+        order = [name for name in ("test", "validation") if name in rates]
+        places = {name: (number - 1 + place) % num_folds for place, name in enumerate(order)}
+        told = " and ".join(f"fold {place + 1} is {name}" for name, place in places.items())
+        rest = "" if "test" in rates else "; the published test stays"
+        logger.info("%s", f"Of {num_folds} folds, {told}{rest}")
+        drawn = {name: np.flatnonzero(folds == place) for name, place in places.items()}
+        drawn["train"] = np.flatnonzero(~np.isin(folds, [*places.values()]))
+    elif rates:
         draw = draw_stable_splits if dataset.grows else draw_splits
-        drawn = draw(left.labels, left.hashes, rates, seed, dataset.classes)
+        drawn = draw(labels, names, rates, seed, dataset.classes)
     else:
-        drawn = {"train": np.arange(len(left))} if dataset.grows else {}
-    if dataset.grows:
-        parts |= {name: Part(source, members=Members.of(left.take(indices))) for name, indices in drawn.items()}
-        _check_training(dataset, left.labels[drawn["train"]])
-    else:
-        parts |= {name: Part(source, indices) for name, indices in drawn.items()}
-    return Splits(dataset.name, dataset.classes, seed, rates, fingerprint(images), parts)
+        drawn = {"train": np.arange(len(kept))}
+    return {name: kept[indices] for name, indices in drawn.items()}
 
 
-def _check_training(dataset: Dataset, labels: np.ndarray) -> None:
-    missing = [dataset.classes[label] for label in sorted({*range(len(dataset.classes))} - {*labels.tolist()})]
+def _check_fold(dataset: Dataset, fold: str, drawn: Mapping[str, float]) -> None:
+    _, num_folds = parse_fold(fold)
+    if not drawn:
+        raise ConfigError(
+            f"data.fold={fold} has nothing to draw, as {dataset.name} has splits of its own; leave data.fold out"
+        )
+    if num_folds <= len(drawn):
+        raise ConfigError(
+            f"data.fold={fold} leaves no fold to train on, as one is the test and one validation; use three or more"
+        )
+
+
+def _check_training(dataset: Dataset, labels: np.ndarray, chosen: np.ndarray) -> None:
+    """Raise DataError where no image of a class trains; of sets that do not grow, where any could have."""
+
+    def present(some_labels: np.ndarray) -> set[int]:
+        return {*np.flatnonzero(some_labels.any(axis=0)).tolist()} if labels.ndim == 2 else {*some_labels.tolist()}
+
+    needed = {*range(len(dataset.classes))} if dataset.grows and labels.ndim == 1 else present(labels)
+    missing = [dataset.classes[label] for label in sorted(needed - present(labels[chosen]))]
     if missing:
         raise DataError(
             f"{dataset.name} has no image to train on for {len(missing)} of its {len(dataset.classes)} classes "
             f"({some(missing)}): there are none, or all are in a validation or test split as well"
         )
-
-
-def _without(images: ImageSet, taken: set[str]) -> ImageSet:
-    """The images that have no copy among those whose hashes are in `taken`."""
-    kept = [index for index, content in enumerate(images.hashes) if content not in taken]
-    return images if len(kept) == len(images) else images.take(np.array(kept, np.int64))
 
 
 def read_splits(path: str | Path) -> Splits:
@@ -232,123 +316,6 @@ def fingerprint(image_set: ImageSet) -> str:
     digest = hashlib.sha256("".join(image_set.hashes).encode())
     digest.update(image_set.labels.astype("<i8").tobytes())
     return digest.hexdigest()
-
-
-def draw_stable_splits(
-    labels: np.ndarray,
-    hashes: Sequence[str],
-    rates: Mapping[str, float],
-    seed: int,
-    classes: Sequence[str] | None = None,
-) -> dict[str, np.ndarray]:
-    """As `draw_splits`, but each image's place depends on `seed` and its own content alone: added images move no other.
-
-    So a class's shares are as the draw has it, not exact. Only where a class would have no image at all in a split is
-    one lent to it, which may go back when the class has grown: no rule can promise both.
-    Raises as `draw_splits` does.
-    """
-    _check_rates(rates)
-    numbers = np.array([_uniform(seed, content) for content in hashes])
-    edges = np.cumsum([0.0, *rates.values()])
-    names = ["train", *rates]
-    places = np.zeros(len(hashes), np.int64)
-    for place in range(1, len(names)):
-        places[(edges[place - 1] <= numbers) & (numbers < edges[place])] = place
-    by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    for members in by_class:
-        _check_class_size(len({hashes[int(index)] for index in members}), int(labels[members[0]]), classes, names)
-    for _ in range(len(by_class) + 1):  # a loan may take another class's copy of the image along, and is then made good
-        lent = False
-        for members in by_class:
-            for place in range(len(names)):
-                if not (places[members] == place).any():
-                    _lend(places, members, place, hashes)
-                    lent = True
-        if not lent:
-            break
-    return {name: np.flatnonzero(places == place) for place, name in enumerate(names)}
-
-
-def _uniform(seed: int, content: str) -> float:
-    """A number in 0..1 that is a function of the two alone."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{content}".encode()).digest()[:8], "big") / 2**64
-
-
-def _lend(places: np.ndarray, members: np.ndarray, place: int, hashes: Sequence[str]) -> None:
-    """Move one image of a class, with its copies, from the split where the class has most different images."""
-    counts = {
-        other: len({hashes[int(index)] for index in members[places[members] == other]})
-        for other in set(places[members].tolist())
-    }
-    largest = max(counts, key=lambda other: (counts[other], -other))
-    content = min(hashes[int(index)] for index in members[places[members] == largest])
-    places[[index for index, other in enumerate(hashes) if other == content]] = place
-
-
-def draw_splits(
-    labels: np.ndarray,
-    hashes: Sequence[str],
-    rates: Mapping[str, float],
-    seed: int,
-    classes: Sequence[str] | None = None,
-) -> dict[str, np.ndarray]:
-    """Sorted int64 indices for each split in `rates` (fractions of the images) and for "train", which gets the rest.
-
-    Drawn class by class, in an order that depends on `seed` and the images' content alone: shuffled or renamed files
-    give the same splits. Images of equal content stay together, also across classes (as the lowest of their labels).
-    Every class has at least one image in every split. `classes` are the names that errors use.
-    Raises ConfigError for rates outside 0..1 or of a sum of 1 and more, DataError for a class with fewer different
-    images than there are splits.
-    """
-    _check_rates(rates)
-    groups: dict[str, list[int]] = {}
-    for index, content in enumerate(hashes):
-        groups.setdefault(content, []).append(index)
-    by_class: dict[int, list[list[int]]] = {}
-    for content in sorted(groups, key=lambda content: hashlib.sha256(f"{seed}:{content}".encode()).digest()):
-        group = groups[content]
-        by_class.setdefault(min(int(labels[index]) for index in group), []).append(group)
-    drawn: dict[str, list[int]] = {"train": [], **{name: [] for name in rates}}
-    for label in np.unique(labels).tolist():
-        ordered = by_class.get(label, [])
-        _check_class_size(len(ordered), label, classes, drawn)
-        for split, group in _deal(ordered, rates):
-            drawn[split] += group
-    return {name: np.array(sorted(indices), np.int64) for name, indices in drawn.items()}
-
-
-def _check_rates(rates: Mapping[str, float]) -> None:
-    if any(not 0 < rate < 1 for rate in rates.values()) or sum(rates.values()) >= 1:
-        given = ", ".join(f"{name}_rate={rate}" for name, rate in rates.items())
-        raise ConfigError(f"{given} is not possible; rates lie between 0 and 1, and their sum below 1")
-
-
-def _check_class_size(number: int, label: int, classes: Sequence[str] | None, splits: Collection[str]) -> None:
-    if number < len(splits):
-        name = classes[label] if classes else label
-        raise DataError(
-            f"Class {name!r} has {number} different image{'s' * (number != 1)}; "
-            f"{len(splits)} are needed, one for each of {', '.join(splits)}"
-        )
-
-
-def _deal(groups: list[list[int]], rates: Mapping[str, float]) -> list[tuple[str, list[int]]]:
-    """Each group of equal images with its split, one class; a group that would overfill a split is left to the next."""
-    num_images = sum(map(len, groups))
-    remaining, dealt = list(groups), []
-    for done, (split, rate) in enumerate(rates.items()):
-        room = max(1, int(rate * num_images + 0.5))
-        spare = len(remaining) - (len(rates) - done)  # the later splits and train need a group each
-        taken: list[list[int]] = []
-        for group in remaining:
-            if len(group) <= room and len(taken) < spare:
-                taken.append(group)
-                room -= len(group)
-        taken = taken or [min(remaining, key=len)]
-        chosen = {id(group) for group in taken}
-        remaining = [group for group in remaining if id(group) not in chosen]
-        dealt += [(split, group) for group in taken]
-    return dealt + [("train", group) for group in remaining]
 
 
 def _members(values: dict[str, list[Any]] | None) -> Members | None:

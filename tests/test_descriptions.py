@@ -1,8 +1,12 @@
 """What config.json and preprocessor_config.json of other libraries say, and what becomes of files that say little."""
 
+import math
+
 import pytest
 
 from vitrail.descriptions import (
+    Fitting,
+    crop_rate_of,
     distinct,
     numbered,
     stated_license,
@@ -34,42 +38,62 @@ def test_transformers_classes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("published", "fit", "note"),
+    ("published", "fitting", "note"),
     [
-        ({"crop_pct": 1.0, "crop_mode": "center"}, "crop", ""),
-        ({"crop_pct": 0.9, "crop_mode": "squash"}, "squash", ""),
+        ({"crop_pct": 1.0, "crop_mode": "center"}, Fitting("crop"), ""),
+        ({"crop_pct": 0.9, "crop_mode": "squash"}, Fitting("squash", 0.9), ""),
+        ({"crop_pct": 0.95}, Fitting("crop", 0.95), ""),
+        ({"mean": [0.5]}, Fitting("crop", 0.875), ""),  # timm's own default
+        ({}, Fitting("crop"), ""),
         (
-            {"crop_mode": "border", "interpolation": "bilinear"},
-            "pad",
-            "with bilinear resizing; here it sees all of the i",
+            {"crop_pct": 1, "interpolation": "bilinear"},
+            Fitting("crop"),
+            "it was measured on images resized by bilinear interpolation; here they are resized bicubically",
         ),
-        ({"crop_pct": 0.875}, "crop", "on the middle 88% of each side; here it sees all of the shorter side"),
+        (
+            {"crop_mode": "border", "crop_pct": 0.9},
+            Fitting("pad", 0.9),
+            "it was measured on images padded with their mean colour; here they are padded with black",
+        ),
     ],
 )
-def test_how_images_fit_by_timms_config(published: dict[str, object], fit: str, note: str) -> None:
-    found, notes = timm_preprocessing("it", {"pretrained_cfg": published})
-    assert found == fit
-    assert len(notes) == bool(note)
-    assert all(note in sentence for sentence in notes)
+def test_how_images_fit_by_timms_config(published: dict[str, object], fitting: Fitting, note: str) -> None:
+    assert timm_preprocessing("it", {"pretrained_cfg": published}) == (fitting, (note,) if note else ())
 
 
 @pytest.mark.parametrize(
     ("processor", "expected"),
     [
-        ({}, ("squash", None)),
-        ({"size": 224}, ("squash", (224, 224))),
-        ({"size": {"height": 224, "width": 192}}, ("squash", (224, 192))),
-        ({"size": {"shortest_edge": 256}}, ("crop", (256, 256))),
-        ({"size": {"shortest_edge": 9}, "crop_size": {"height": 9, "width": 8}, "do_center_crop": 1}, ("crop", (9, 8))),
-        ({"size": 256, "crop_size": 224, "do_center_crop": True}, ("crop", (224, 224))),
-        ({"size": 224, "crop_size": 224, "do_center_crop": False}, ("squash", (224, 224))),
-        ({"size": {"longest_edge": 224}}, ("squash", None)),
-        ({"size": "large"}, ("squash", None)),
+        ({}, (Fitting("squash"), None)),
+        ({"size": 224}, (Fitting("squash"), (224, 224))),
+        ({"size": {"height": 224, "width": 192}}, (Fitting("squash"), (224, 192))),
+        ({"size": {"shortest_edge": 256}}, (Fitting("crop"), (256, 256))),
+        (
+            {"size": {"shortest_edge": 9}, "crop_size": {"height": 9, "width": 8}, "do_center_crop": 1},
+            (Fitting("crop"), (9, 8)),
+        ),
+        ({"size": 256, "crop_size": 224, "do_center_crop": True}, (Fitting("crop", 0.875), (224, 224))),
+        (
+            {"size": {"height": 256, "width": 256}, "crop_size": 224, "do_center_crop": True},
+            (Fitting("squash", 0.875), (224, 224)),
+        ),
+        ({"size": 224, "crop_size": 224, "do_center_crop": False}, (Fitting("squash"), (224, 224))),
+        ({"size": {"longest_edge": 224}}, (Fitting("squash"), None)),
+        ({"size": "large"}, (Fitting("squash"), None)),
     ],
-)  # fmt: skip
+)
 def test_how_images_fit_by_a_processors_config(processor: dict[str, object], expected: tuple[object, object]) -> None:
-    fit, size, _ = transformers_preprocessing("it", processor)
-    assert (fit, size) == expected
+    fitting, size, notes = transformers_preprocessing("it", processor)
+    assert (fitting, size) == expected
+    assert notes == ()
+
+
+def test_the_part_that_is_kept_leads_back_to_the_size_before() -> None:
+    for cropped in range(1, 300, 7):
+        for resized in range(cropped, 400):
+            assert math.floor(cropped / crop_rate_of(cropped, resized)) == resized
+    assert crop_rate_of(224, 256) == 0.875
+    assert crop_rate_of(256, 224) == 1
 
 
 def test_licences_are_read_where_they_are_stated() -> None:

@@ -86,8 +86,7 @@ def test_a_model_of_timms_is_ours_with_equal_logits(hub: LoopbackHub, timm_vit, 
     assert found.classes == PETS
     assert (found.config.image_size, found.config.mean, found.preprocess.fit) == ((32, 32), (0.5,) * 3, "crop")
     assert found.card.provenance == {"weights": found.name, "license": "apache-2.0"}
-    assert found.notes == (f"{found.name} was measured on the middle 90% of each side; here it sees all of the shorter"
-                           " side, resized bicubically",)  # fmt: skip
+    assert (found.preprocess.crop_rate, found.notes) == (0.9, ())
     again = open_pretrained("timm:vit_tiny_patch16_224", offline=True)
     assert again.digest == found.digest
     assert open_pretrained(str(folder)).digest == found.digest
@@ -190,7 +189,8 @@ def test_a_feature_extractor_has_no_classes(hub: LoopbackHub, tmp_path: Path) ->
     found = open_pretrained("hf:owner/dino")
     assert found.classes == ()
     assert (found.config.image_size, found.preprocess.image_size, found.preprocess.fit) == ((56, 56), (32, 32), "crop")
-    assert "measured on the middle 80% of each side and with bilinear resizing; here it" in found.notes[0]
+    assert found.preprocess.crop_rate == 0.8
+    assert "measured on images resized by bilinear interpolation; here they are resized bicubically" in found.notes[0]
     ours = found.module()
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 56, 56), dtype=np.uint8))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (found.config.mean, found.config.std))
@@ -228,7 +228,8 @@ def test_a_model_of_torchvisions_comes_by_its_address(
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preset.mean, preset.std))
     assert same(found.module()(images), model((images / 255 - mean) / std))
     assert (found.name, found.classes) == ("torchvision:vit_b_16.BEST", PETS)
-    assert "middle 89% of each side and with bilinear resizing" in found.notes[0]
+    assert found.preprocess.crop_rate == 32 / 36
+    assert "measured on images resized by bilinear interpolation" in found.notes[0]
     assert open_pretrained("torchvision:vit_b_16.BEST", offline=True).digest == found.digest
     with pytest.raises(ConfigError, match=r"torchvision's vit_b_16 has no weights named 'BST'. Did you mean 'BEST'"):
         open_pretrained("torchvision:vit_b_16.BST")

@@ -159,7 +159,7 @@ class Classifier:
         pixels: list[np.ndarray] = []
         for image in images:
             upright = read_image(image, at_least=None)
-            own_size = {"image_size": (upright.height, upright.width)}
+            own_size = {"image_size": (upright.height, upright.width), "crop_rate": 1.0}
             pixels.append(prepare(upright, self.card.preprocess.model_copy(update=own_size)))
         return self.engine.native_logits(pixels)
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitrail.data.preprocess import Fit
 
 _FITS: dict[str, Fit] = {"center": "crop", "squash": "squash", "border": "pad"}  # timm's crop_mode -> ours
+
+
+class Fitting(NamedTuple):
+    """How images of any shape come to a model's size: the fields of `Preprocess` of these names."""
+
+    fit: Fit
+    crop_rate: float = 1.0
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
@@ -52,29 +60,37 @@ def transformers_classes(described: Mapping[str, Any], count: int) -> tuple[str,
     return distinct([str(named.get(str(index), default[index])) for index in range(count)])
 
 
-def timm_preprocessing(name: str, described: Mapping[str, Any]) -> tuple[Fit, tuple[str, ...]]:
-    """How images of a timm model fit, as near as ours comes to it, and a sentence where that is not the same."""
+def timm_preprocessing(name: str, described: Mapping[str, Any]) -> tuple[Fitting, tuple[str, ...]]:
+    """How images of a timm model fit, and a sentence where that is not the same with us."""
     published: dict[str, Any] = described.get("pretrained_cfg") or {}
     fit = _FITS.get(str(published.get("crop_mode", "center")), "crop")
-    kept = float(published.get("crop_pct", 1.0))
-    return fit, differing(name, fit, kept, str(published.get("interpolation", "bicubic")))
+    kept = min(1.0, float(published.get("crop_pct", 0.875 if published else 1.0)))  # timm's own default
+    return Fitting(fit, kept), differing(name, fit, str(published.get("interpolation", "bicubic")))
 
 
 def transformers_preprocessing(
     name: str, processor: Mapping[str, Any]
-) -> tuple[Fit, tuple[int, int] | None, tuple[str, ...]]:
+) -> tuple[Fitting, tuple[int, int] | None, tuple[str, ...]]:
     """How images fit by a preprocessor_config.json, their rows and columns, and a sentence where ours is not the same.
 
     The size is None where the file, {} if there is none, does not tell it.
     """
-    interpolation = {2: "bilinear", 3: "bicubic"}.get(processor.get("resample", 3), "other")
+    notes = differing(name, "crop", {2: "bilinear", 3: "bicubic"}.get(processor.get("resample", 3), "other"))
     size: Any = processor.get("size")
     resized, cropped = _sides(size), _sides(processor.get("crop_size"))
+    keeps_ratio = "shortest_edge" in size if isinstance(size, Mapping) else processor.get("do_center_crop")
+    fit: Fit = "crop" if keeps_ratio else "squash"
     if processor.get("do_center_crop") and cropped is not None:
-        kept = 1.0 if resized is None else min(1.0, cropped[0] / resized[0])
-        return "crop", cropped, differing(name, "crop", kept, interpolation)
-    fit: Fit = "crop" if isinstance(size, Mapping) and "shortest_edge" in size else "squash"
-    return fit, resized, differing(name, fit, 1.0, interpolation)
+        return Fitting(fit, 1.0 if resized is None else crop_rate_of(cropped[0], resized[0])), cropped, notes
+    return Fitting(fit), resized, notes
+
+
+def crop_rate_of(cropped: int, resized: int) -> float:
+    """The crop_rate by which images are resized to so many pixels, of which so many are kept; 1 if that is all."""
+    if cropped >= resized:
+        return 1.0
+    rate = cropped / resized
+    return rate if math.floor(cropped / rate) == resized else math.nextafter(rate, 0)
 
 
 def _sides(size: Any) -> tuple[int, int] | None:
@@ -98,11 +114,12 @@ def stated_license(described: Mapping[str, Any], readme: str) -> str | None:
     return None if found is None else found.group(1)
 
 
-def differing(name: str, fit: Fit, kept: float, interpolation: str) -> tuple[str, ...]:
+def differing(name: str, fit: Fit, interpolation: str) -> tuple[str, ...]:
     """One sentence where images are prepared otherwise than for the published measurements; logits differ a little."""
-    other = [f"on the middle {kept:.0%} of each side"] if fit == "crop" and kept < 0.995 else []
-    other += [f"with {interpolation} resizing"] if interpolation != "bicubic" else []
-    if not other:
+    there = [f"resized by {interpolation} interpolation"] if interpolation != "bicubic" else []
+    here = ["resized bicubically"] if there else []
+    if fit == "pad":
+        there, here = [*there, "padded with their mean colour"], [*here, "padded with black"]
+    if not there:
         return ()
-    whole = "all of the shorter side" if fit == "crop" else "all of the image"
-    return (f"{name} was measured {' and '.join(other)}; here it sees {whole}, resized bicubically",)
+    return (f"{name} was measured on images {' and '.join(there)}; here they are {' and '.join(here)}",)

@@ -61,7 +61,8 @@ def begun_from(config: RunConfig, pretrained: Pretrained, init: str, *, model: s
         update = {"model": own.model_copy(update=changed), "model_name": pretrained.card.model_name}
         config = config.model_copy(update=update)
     if fit:
-        config = with_settings(config, {"data.fit": pretrained.preprocess.fit})
+        theirs = pretrained.preprocess
+        config = with_settings(config, {"data.fit": theirs.fit, "data.crop_rate": theirs.crop_rate})
     return config.model_copy(update={"init": init})
 
 

@@ -15,8 +15,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from vitrail.checkpoint import ModelCard, read_card, read_tensors, weights_digest
-from vitrail.data.preprocess import Fit, Preprocess
+from vitrail.data.preprocess import Preprocess
 from vitrail.descriptions import (
+    Fitting,
+    crop_rate_of,
     differing,
     distinct,
     numbered,
@@ -238,9 +240,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _card(
-    name: str, config: AnyModelConfig, classes: tuple[str, ...], fit: Fit, provenance: Mapping[str, Any]
+    name: str, config: AnyModelConfig, classes: tuple[str, ...], fitting: Fitting, provenance: Mapping[str, Any]
 ) -> ModelCard:
-    preprocess = Preprocess(image_size=config.image_size, channels=config.in_chans, fit=fit)
+    preprocess = Preprocess(image_size=config.image_size, channels=config.in_chans, **fitting._asdict())
     known = {key: value for key, value in provenance.items() if value is not None}
     if not classes:
         config = config.model_copy(update={"num_classes": 1})
@@ -300,9 +302,9 @@ def _from_timm(
         config = TimmConfig.model_validate(settings)
         ours, has_head = {f"net.{key}": value for key, value in weights.items()}, num_classes > 0
     classes = timm_classes(described, num_classes) if has_head else ()
-    fit, notes = timm_preprocessing(name, described)
+    fitting, notes = timm_preprocessing(name, described)
     own_name = architecture if isinstance(config, ViTConfig) and architecture in MODELS else f"timm:{architecture}"
-    return Pretrained(name, _card(own_name, config, classes, fit, provenance), ours, notes)
+    return Pretrained(name, _card(own_name, config, classes, fitting, provenance), ours, notes)
 
 
 def _from_transformers(
@@ -315,10 +317,10 @@ def _from_transformers(
     """A model that a config.json of transformers describes, and a preprocessor_config.json if there is one."""
     config, ours = import_weights(weights, {**processor, **described})
     classes = transformers_classes(described, config.num_classes) if "head.weight" in ours else ()
-    fit, size, notes = transformers_preprocessing(name, processor)
+    fitting, size, notes = transformers_preprocessing(name, processor)
     if size is None or any(side % patch for side, patch in zip(size, config.patch_size, strict=True)):
         size = config.image_size
-    card = _card(name, config, classes, fit, provenance)
+    card = _card(name, config, classes, fitting, provenance)
     return Pretrained(name, _at_size(card, size), ours, notes)
 
 
@@ -351,9 +353,9 @@ def _open_torchvision(name: str, offline: bool) -> Pretrained:
         config = CnnConfig.model_validate({"architecture": name, "mean": preset.mean, "std": preset.std})
         ours = {f"net.{key}": value for key, value in weights.items()}
     full = f"torchvision:{name}.{best.name}"
-    card = _card(full, config, distinct(best.meta["categories"]), "crop", {"weights": full})
-    kept = preset.crop_size[0] / preset.resize_size[0]
-    return Pretrained(full, card, ours, differing(full, "crop", kept, preset.interpolation.value))
+    fitting = Fitting("crop", crop_rate_of(preset.crop_size[0], preset.resize_size[0]))
+    card = _card(full, config, distinct(best.meta["categories"]), fitting, {"weights": full})
+    return Pretrained(full, card, ours, differing(full, "crop", preset.interpolation.value))
 
 
 def _open_file(path: Path, named: AnyModelConfig | None) -> Pretrained:
@@ -376,7 +378,9 @@ def _open_file(path: Path, named: AnyModelConfig | None) -> Pretrained:
     classes = numbered(config.num_classes) if has_head else ()
     if classes:
         notes = (*notes, f"{path.name} does not say what its {len(classes):,} classes are called")
-    return Pretrained(path.name, _card(path.stem, config, classes, "crop", {"weights": path.name}), ours, notes)
+    return Pretrained(
+        path.name, _card(path.stem, config, classes, Fitting("crop"), {"weights": path.name}), ours, notes
+    )
 
 
 def _of_vit(weights: dict[str, Tensor], named: ViTConfig | None) -> Imported:

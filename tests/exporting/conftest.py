@@ -33,7 +33,7 @@ Made = Callable[..., tuple[nn.Module, ModelCard]]
 def made() -> Made:
     """`made(**settings)`: a small model with every weight drawn anew, and its card."""
 
-    def make(fit: str = "squash", **settings: Any) -> tuple[nn.Module, ModelCard]:
+    def make(fit: str = "squash", crop_rate: float = 1.0, **settings: Any) -> tuple[nn.Module, ModelCard]:
         config = ViTConfig.model_validate({**TINY, **settings})
         generator = torch.Generator().manual_seed(1)
         model = build_model(config).eval()
@@ -41,7 +41,7 @@ def made() -> Made:
             is_scale = parameter.ndim == 1 and name.endswith("weight")
             parameter.data.normal_(mean=float(is_scale), std=0.3, generator=generator)
         preprocess = Preprocess.model_validate(
-            {"image_size": config.image_size, "channels": config.in_chans, "fit": fit}
+            {"image_size": config.image_size, "channels": config.in_chans, "fit": fit, "crop_rate": crop_rate}
         )
         classes = ("cat", "dog", "späteř")
         return model, ModelCard(model_name="tiny", model=config, classes=classes, preprocess=preprocess)

@@ -83,6 +83,14 @@ def test_another_family_is_refused(tmp_path: Path, made: Any) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_a_model_that_leaves_padding_out_is_refused(name: str, tmp_path: Path, made: Any) -> None:
+    model, card = made(fit="native", padding_mask=True)
+    message = r"has no .* with padding_mask=true \(data\.fit=native\), and no other format has; its run folder is a"
+    with pytest.raises(ConfigError, match=message):
+        export_folder(model, card, name, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_folder_in_use_is_refused_and_an_empty_one_is_taken(name: str, tmp_path: Path, made: Any) -> None:
     model, card = made()
     assert export_folder(model, card, name, tmp_path).path == tmp_path

@@ -50,22 +50,27 @@ def test_transformers_loads_the_folder_with_equal_logits(case: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("fit", "note"),
+    ("fit", "crop_rate", "done"),
     [
-        ("squash", ()),
-        ("crop", ()),
-        ("pad", ("Its image processor stretches images to the model's size, Vitrail pads them",)),
+        ("squash", 1.0, None),
+        ("crop", 1.0, None),
+        ("crop", 0.8, None),
+        ("squash", 0.8, "stretches and crops"),
+        ("pad", 1.0, "pads"),
     ],
 )
-def test_its_image_processor_prepares_images(fit: str, note: tuple[str, ...], tmp_path: Path, made: Any) -> None:
-    model, card = made(fit=fit)
+def test_its_image_processor_prepares_images(
+    fit: str, crop_rate: float, done: str | None, tmp_path: Path, made: Any
+) -> None:
+    model, card = made(fit=fit, crop_rate=crop_rate)
+    note = () if done is None else (f"Its image processor stretches images to the model's size, Vitrail {done} them",)
     assert export_folder(model, card, "huggingface", tmp_path / "out").notes == note
     processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)).resize((80, 64), Image.Resampling.BICUBIC)
     pixels = processor(photo, return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, 16, 16)
-    if fit != "pad":
+    if done is None:
         ours = torch.from_numpy(prepare(photo, card.preprocess)).permute(2, 0, 1)[None]
         expected = model.normalize(ours)
         assert (pixels - expected).abs().mean() < 0.02

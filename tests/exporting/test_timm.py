@@ -48,13 +48,14 @@ def test_timm_loads_the_folder_with_equal_logits(case: str, tmp_path: Path, made
     assert data["input_size"] == (config.in_chans, *config.image_size)
 
 
+@pytest.mark.parametrize("crop_rate", [0.875, 1.0])
 @pytest.mark.parametrize(("fit", "mode"), [("pad", "border"), ("crop", "center"), ("squash", "squash")])
-def test_timm_fits_images_as_the_model_does(fit: str, mode: str, tmp_path: Path, made: Any) -> None:
-    model, card = made(fit=fit)
+def test_timm_fits_images_as_the_model_does(fit: str, mode: str, crop_rate: float, tmp_path: Path, made: Any) -> None:
+    model, card = made(fit=fit, crop_rate=crop_rate)
     exported = export_folder(model, card, "timm", tmp_path / "out")
     loaded = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True)
     data = resolve_model_data_config(loaded)
-    assert (data["crop_mode"], data["crop_pct"], data["interpolation"]) == (mode, 1.0, "bicubic")
+    assert (data["crop_mode"], data["crop_pct"], data["interpolation"]) == (mode, crop_rate, "bicubic")
     create_transform(**data)
     padding = ("timm pads images with their mean colour, Vitrail with black",)
     assert exported.notes == (padding if fit == "pad" else ())

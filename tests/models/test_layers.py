@@ -22,6 +22,7 @@ from vitrail.models.layers import (
     init_weights,
     make_stem,
 )
+from vitrail.models.padding import inside
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -171,7 +172,7 @@ def test_a_padded_image_goes_through_convolutions_as_alone(rows: int, columns: i
     stem, image = scrambled(ConvStem(8, 3, 6)), noise(1, 3, rows, columns)
     assert isinstance(stem, ConvStem)
     padded = torch.cat([F.pad(image, (0, 24 - columns, 0, 16 - rows)), noise(1, 3, 16, 24)])
-    maps = stem(padded, torch.tensor([[rows, columns], [16, 24]])).unflatten(1, (2, 3))
+    maps = stem(padded, inside(torch.tensor([[rows, columns], [16, 24]]), (16, 24))).unflatten(1, (2, 3))
     grid = stem.grid(rows, columns)
     torch.testing.assert_close(maps[0, : grid[0], : grid[1]].flatten(0, 1), stem(image)[0])
     torch.testing.assert_close(maps[1].flatten(0, 1), stem(padded[1:])[0])

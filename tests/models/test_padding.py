@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vitrail.errors import ConfigError
-from vitrail.models.padding import check_patch_mask, check_sizes, inside, pad_images
+from vitrail.models.padding import check_patch_mask, check_sizes, inside, pad_images, shrunk, split_mask
 from vitrail.models.vit import VisionTransformer
 
 Build = Callable[..., VisionTransformer]
@@ -157,6 +157,121 @@ def test_masks_and_sizes_are_taken_together(tiny_vit: Build, images: Callable[..
     mask[0, 1, :2] = False
     expected = model(image[None], mask=mask[:1, :2])
     torch.testing.assert_close(model(padded, mask=mask, sizes=sizes)[:1], expected, rtol=1e-4, atol=1e-4)
+
+
+# Padding that a channel of its own tells of
+
+
+def with_mask(batch: Tensor, real: Tensor) -> Tensor:
+    """Images (B, C, rows, columns) with the channel that says which pixels are real, bool (B, rows, columns)."""
+    largest = 255 if batch.dtype == torch.uint8 else 1
+    return torch.cat([batch, (real * largest)[:, None].to(batch.dtype)], dim=1)
+
+
+def test_the_last_channel_is_taken_off() -> None:
+    real = torch.tensor([[[1, 0], [0, 1]], [[0, 0], [0, 0]]]).bool()
+    for largest, dtype in ((255, torch.uint8), (1.0, torch.float32)):
+        batch = torch.full((2, 3, 2, 2), largest, dtype=dtype)
+        images, found = split_mask(with_mask(batch, real))
+        torch.testing.assert_close(images, batch)
+        assert found[0].equal(real[0])
+        assert found[1].all()  # one without any image is a whole one
+    halves = torch.tensor([0.4, 0.5, 0.6, 1.0]).view(1, 1, 2, 2).expand(1, 2, 2, 2)
+    assert split_mask(halves)[1].tolist() == [[[False, False], [True, True]]]
+
+
+def test_patches_with_a_real_pixel() -> None:
+    real = torch.zeros(1, 5, 7, dtype=torch.bool)
+    real[0, 1, 3] = real[0, 4, 6] = True
+    assert shrunk(real, (2, 3)).int().tolist() == [[[0, 1, 0], [0, 0, 0], [0, 0, 1]]]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_image_that_fills_its_canvas_is_seen_as_without_a_mask(
+    tiny_vit: Build, images: Callable[..., Tensor], name: str
+) -> None:
+    plain, masked = tiny_vit(**MODELS[name]), tiny_vit(**MODELS[name], padding_mask=True)
+    masked.load_state_dict(plain.state_dict())
+    batch = images(2, 3, 16, 8)
+    whole = with_mask(batch, torch.ones(2, 16, 8, dtype=torch.bool))
+    with torch.no_grad():
+        torch.testing.assert_close(masked(whole), plain(batch), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_padding_holds_has_no_influence(tiny_vit: Build, images: Callable[..., Tensor], name: str) -> None:
+    model = tiny_vit(**MODELS[name], padding_mask=True, mean=(0.1, 0.2, 0.3)).eval()
+    real = torch.zeros(2, 16, 16, dtype=torch.bool)
+    real[0, 3:13] = real[1, :, 6:9] = True
+    batch = images(2, 3, 16, 16)
+    other = torch.where(real[:, None], batch, 1 - batch)
+    with torch.no_grad():
+        logits = model(with_mask(batch, real))
+        assert logits.equal(model(with_mask(other, real)))
+        torch.testing.assert_close(logits, model.features(with_mask(batch, real)).logits, rtol=1e-4, atol=1e-4)
+        assert (logits - model(with_mask(batch, torch.ones_like(real)))).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", [name for name, config in MODELS.items() if config.get("pos_embed") == "none"])
+def test_a_mask_at_the_top_left_says_what_sizes_say(tiny_vit: Build, images: Callable[..., Tensor], name: str) -> None:
+    plain, masked = tiny_vit(**MODELS[name]), tiny_vit(**MODELS[name], padding_mask=True)
+    masked.load_state_dict(plain.state_dict())
+    padded, sizes = pad_images([images(3, 8, 16), images(3, 16, 8), images(3, 16, 16)])
+    real = inside(sizes, (16, 16))
+    with torch.no_grad():
+        expected = plain(padded, sizes=sizes)
+        torch.testing.assert_close(masked(with_mask(padded, real)), expected, rtol=1e-5, atol=1e-5)
+        both = masked(with_mask(padded, torch.ones_like(real)), sizes=sizes)
+        torch.testing.assert_close(both, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_patches_that_are_padding_alone_take_no_part(tiny_vit: Build, images: Callable[..., Tensor]) -> None:
+    model = tiny_vit(global_pool="avg", padding_mask=True)
+    real = torch.zeros(1, 12, 12, dtype=torch.bool)
+    real[:, 4:8] = True
+    given_mask = torch.zeros(1, 3, 3, dtype=torch.bool)
+    given_mask[:, 1] = True
+    plain = tiny_vit(global_pool="avg")
+    plain.load_state_dict(model.state_dict())
+    batch = images(1, 3, 12, 12)
+    expected = plain(batch, mask=given_mask)
+    torch.testing.assert_close(model(with_mask(batch, real)), expected, rtol=1e-5, atol=1e-5)
+    given_mask[:, :, 0] = False  # together with a mask of patches
+    both = model(with_mask(batch, real), mask=given_mask)
+    torch.testing.assert_close(both, plain(batch, mask=given_mask), rtol=1e-5, atol=1e-5)
+
+
+def test_bytes_and_floats_with_a_mask_are_alike(tiny_vit: Build, images: Callable[..., Tensor]) -> None:
+    model = tiny_vit(padding_mask=True)
+    batch = (images(2, 3, 16, 16) * 255).to(torch.uint8)
+    real = torch.zeros(2, 16, 16, dtype=torch.bool)
+    real[:, 5:] = True
+    masked = with_mask(batch, real)
+    torch.testing.assert_close(model(masked), model(masked.float() / 255), rtol=1e-4, atol=1e-4)
+
+
+def test_a_mask_is_learned_with(tiny_vit: Build, images: Callable[..., Tensor]) -> None:
+    for name in ("learned", "convolutions"):
+        batch = with_mask(images(2, 3, 16, 16), torch.ones(2, 16, 16, dtype=torch.bool))
+        batch[:, 3, :8] = 0
+        batch.requires_grad_()
+        tiny_vit(**MODELS[name], padding_mask=True).train()(batch).sum().backward()
+        assert batch.grad is not None
+        assert not batch.grad[:, :, :8].any()
+        assert not batch.grad[:, 3].any()
+        assert batch.grad[:, :3, 8:].abs().min() > 0
+
+
+def test_what_a_mask_does_not_go_with_is_refused(tiny_vit: Build, images: Callable[..., Tensor]) -> None:
+    model = tiny_vit(padding_mask=True)
+    with pytest.raises(ConfigError, match=r"\(B, 4, rows, columns\), not \(1, 3, 16, 16\)"):
+        model(images(1, 3, 16, 16))
+    message = "^Tokens of a model for fit=native cannot be merged: some are padding; use merge_tokens=0$"
+    with pytest.raises(ConfigError, match=message):
+        model.merge_tokens(1)
+    model.merge_tokens(0)
+    with pytest.raises(ValueError, match=r"padding_mask=true, as data\.fit=native sets it, and patch_drop_rate do not"):
+        tiny_vit(padding_mask=True, patch_drop_rate=0.5)
 
 
 # Refusals

@@ -80,7 +80,7 @@ def _check_size(card: ModelCard, size: Size) -> None:
         raise ConfigError(f"image_size={_text(size)} does not fit {card.model_name}: {said}")
     try:
         with torch.device("meta"), torch.inference_mode():
-            build_model(card.model).eval()(torch.zeros(1, card.model.in_chans, *size, dtype=torch.uint8))
+            build_model(card.model).eval()(torch.zeros(1, card.model.input_channels, *size, dtype=torch.uint8))
     except RuntimeError as error:  # a network that halves its maps more often than a small image can be halved
         reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(f"image_size={_text(size)} does not fit {card.model_name}: {reason}; use another") from None

@@ -69,7 +69,7 @@ def export_folder(model: nn.Module, card: ModelCard, format_name: str, folder: P
         sized = config.model_copy(update={"image_size": card.preprocess.image_size})
         weights, notes = adapt_weights(weights, config, sized, keep_head=True)
         config = sized
-    content = module.make(config, weights, card.classes, card.preprocess.fit)
+    content = module.make(config, weights, card.classes, card.preprocess)
     for name, text in content.texts.items():
         write_atomically(folder / name, text)
     write_atomically(folder / "model.safetensors", _to_bytes(content.tensors))

@@ -73,7 +73,7 @@ def count_operations(config: AnyModelConfig) -> int:
     counter = FlopCounterMode(display=False)
     with torch.device("meta"), torch.no_grad(), counter:
         model = build_model(config).eval().requires_grad_(False)  # the counter is at a loss with views of parameters
-        model(torch.zeros(1, config.in_chans, *config.image_size))
+        model(torch.zeros(1, config.input_channels, *config.image_size))
     return counter.get_total_flops() // 2
 
 

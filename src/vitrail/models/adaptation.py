@@ -29,7 +29,17 @@ NEW_PARTS = (*HEADS, "attn_pool.", "fc_norm.")
 
 # Settings in which models may differ and still share weights: adapted below, or without weights.
 _FREE = frozenset(
-    {"image_size", "in_chans", "num_classes", "mean", "std", "pos_embed_std", "norm_eps", "pos_embed_antialias"}
+    {
+        "image_size",
+        "in_chans",
+        "num_classes",
+        "mean",
+        "std",
+        "pos_embed_std",
+        "norm_eps",
+        "pos_embed_antialias",
+        "padding_mask",
+    }
 )
 _ADAPTED = frozenset({"global_pool", "fc_norm", "no_embed_class", "qkv_bias", "proj_bias", "mlp_bias"})
 _BIASES = {"qkv_bias": ("attn.qkv",), "proj_bias": ("attn.proj",), "mlp_bias": ("mlp.fc1", "mlp.fc2")}

@@ -53,6 +53,11 @@ class ImageModelConfig(BaseModel):
                 )
         return self
 
+    @property
+    def input_channels(self) -> int:
+        """Channels of the arrays that the model takes: those of the images, and what else it is told of each pixel."""
+        return self.in_chans
+
     def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of each channel, 0.5 where there are none yet."""
         half = (0.5,) * self.in_chans

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrail.errors import ConfigError
-from vitrail.models.padding import inside
+from vitrail.models.padding import shrunk
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
@@ -85,7 +85,7 @@ class PatchEmbed(nn.Module):
         """Rows and columns of patches of an image of so many pixels."""
         return rows // self.patch_size[0], columns // self.patch_size[1]
 
-    def forward(self, images: Tensor, sizes: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, real: Tensor | None = None) -> Tensor:
         check_images(images, self.proj.in_channels, self.patch_size)
         # The strided convolution is a matrix product over patches; written as one it is faster on CPUs,
         # where small kernels leave convolution code with little to reuse.
@@ -102,7 +102,8 @@ class ConvStem(nn.Module):
 
     (B, C, rows, columns) -> (B, N, D): each convolution halves the maps, so log2(patch_size) of them give one token for
     patch_size x patch_size pixels; sizes that do not divide are rounded up. The first is D/2 wide, the others D.
-    Small models trained on few images need far fewer of them than with a linear projection.
+    Small models trained on few images need far fewer of them than with a linear projection. `real` (B, rows, columns),
+    bool, says which pixels are no padding.
     """
 
     def __init__(self, patch_size: int, in_chans: int, embed_dim: int) -> None:
@@ -120,14 +121,14 @@ class ConvStem(nn.Module):
         """Rows and columns of patches of an image of so many pixels."""
         return -(-rows // self.patch_size[0]), -(-columns // self.patch_size[1])
 
-    def forward(self, images: Tensor, sizes: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, real: Tensor | None = None) -> Tensor:
         check_images(images, self.in_chans)
         maps = images
         for conv in self.convs:
             maps = self.act(conv(maps))
-            if sizes is not None:  # beyond an image's border a convolution must see zeros, as it does for one alone
-                sizes = (sizes + 1) // 2
-                maps = maps * inside(sizes, (maps.shape[2], maps.shape[3]))[:, None]
+            if real is not None:  # beyond an image's border a convolution must see zeros, as it does for one alone
+                real = shrunk(real, (2, 2))
+                maps = maps * real[:, None]
         return maps.flatten(2).transpose(1, 2)
 
 

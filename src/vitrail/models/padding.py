@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vitrail.errors import ConfigError
 
@@ -41,6 +42,21 @@ def inside(sizes: Tensor, shape: tuple[int, int]) -> Tensor:
     rows = torch.arange(shape[0], device=sizes.device) < sizes[:, :1]
     columns = torch.arange(shape[1], device=sizes.device) < sizes[:, 1:]
     return rows[:, :, None] & columns[:, None, :]
+
+
+def split_mask(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (B, C + 1, rows, columns) without their last channel, and where it says there is image: bool.
+
+    That is where it is above the middle of its range, uint8 or float in 0..1. An image that is said to be padding alone
+    counts as a whole one: there must be something to look at.
+    """
+    real = images[:, -1] > (127 if images.dtype == torch.uint8 else 0.5)  # (B, rows, columns)
+    return images[:, :-1], real | ~real.flatten(1).any(dim=1)[:, None, None]
+
+
+def shrunk(real: Tensor, patch_size: tuple[int, int]) -> Tensor:
+    """Patches that hold a real pixel: bool (B, rows, columns) of pixels -> of patches, incomplete ones counted."""
+    return F.max_pool2d(real.float()[:, None], patch_size, ceil_mode=True)[:, 0] > 0
 
 
 def check_sizes(sizes: Tensor, images: Tensor) -> None:

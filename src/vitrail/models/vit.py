@@ -22,11 +22,12 @@ from vitrail.models.layers import (
     Mlp,
     Normalize,
     SwiGlu,
+    check_images,
     init_weights,
     make_stem,
 )
 from vitrail.models.merging import encode_merging
-from vitrail.models.padding import check_patch_mask, check_sizes, inside
+from vitrail.models.padding import check_patch_mask, check_sizes, inside, shrunk, split_mask
 from vitrail.models.positions import Rotation, resize_pos_embed, rotary_positions, sincos2d_pos_embed
 from vitrail.models.vit_config import ViTConfig
 
@@ -94,7 +95,8 @@ class VisionTransformer(nn.Module):
     Images may be larger or smaller than the config's `image_size`: position embeddings are resized to their grid of
     patches. `mask` (B, rows, columns of patches), bool, leaves patches out where it is false: they are neither attended
     to nor counted in the mean. `sizes` (B, 2) are the rows and columns in pixels of images that are padded to one size
-    (`padding.pad_images`); each has the logits it has alone.
+    (`padding.pad_images`); each has the logits it has alone. With the config's `padding_mask`, images have one more
+    channel, which says where each is padded wherever it lies (`data.fit=native`).
     Raises ConfigError for images, masks and sizes that do not fit.
     """
 
@@ -154,13 +156,19 @@ class VisionTransformer(nn.Module):
 
     def embed(self, images: Tensor, mask: Tensor | None = None, sizes: Tensor | None = None) -> Embedded:
         """The tokens that the first block sees, with what is to be known of their patches."""
+        real = None  # bool (B, rows, columns): which pixels are no padding
         if images.ndim == 4 and sizes is not None:
             check_sizes(sizes, images)
             sizes = sizes.to(images.device)
-        patches = self.patch_embed(self._normalized(images, sizes), sizes)  # (B, P, D)
+            real = inside(sizes, (images.shape[2], images.shape[3]))
+        if self.config.padding_mask:
+            check_images(images, self.config.input_channels)
+            images, stated = split_mask(images)
+            real = stated if real is None else stated & real
+        patches = self.patch_embed(self._normalized(images, real), real)  # (B, P, D)
         grid = self.patch_embed.grid(images.shape[2], images.shape[3])
         grids = None if sizes is None else self._grids(sizes)
-        patch_mask = self._patch_mask(mask, images, grid, grids)
+        patch_mask = self._patch_mask(mask, images, grid, real)
         patches, prefix = self._add_positions(patches, grid, grids)
         rotation = self._rotation(grid, grids, images.device)
         if self.training and self.config.patch_drop_rate:
@@ -172,12 +180,10 @@ class VisionTransformer(nn.Module):
         tokens = torch.cat([*(token.expand(patches.shape[0], -1, -1) for token in prefix), patches], dim=1)
         return Embedded(self.pos_drop(tokens), patch_mask, rotation, grid)
 
-    def _normalized(self, images: Tensor, sizes: Tensor | None) -> Tensor:
+    def _normalized(self, images: Tensor, real: Tensor | None) -> Tensor:
         """Images scaled, what is padding zero afterwards, as beyond the border of an image alone."""
         images = self.normalize(images)
-        if sizes is None:
-            return images
-        return images * inside(sizes, (images.shape[2], images.shape[3]))[:, None]
+        return images if real is None else images * real[:, None]
 
     def _grids(self, sizes: Tensor) -> Tensor:
         """Rows and columns of patches (B, 2) of images of `sizes`."""
@@ -190,10 +196,11 @@ class VisionTransformer(nn.Module):
         return -(-sizes // patch_size)
 
     def _patch_mask(
-        self, mask: Tensor | None, images: Tensor, grid: tuple[int, int], grids: Tensor | None
+        self, mask: Tensor | None, images: Tensor, grid: tuple[int, int], real: Tensor | None
     ) -> Tensor | None:
-        """Which patches take part, bool (B, P): those of the mask that are no padding; none: all of them."""
-        real = None if grids is None else inside(grids, grid)
+        """Which patches take part, bool (B, P): those of the mask that are not all padding; none: all of them."""
+        if real is not None:
+            real = shrunk(real, self.config.patch_size)
         if mask is None:
             return None if real is None else real.flatten(1)
         reads_prefix = self.config.global_pool in ("token", "token_avg")
@@ -328,6 +335,8 @@ class VisionTransformer(nn.Module):
         """
         if type(number) is not int or number < 0:
             raise ConfigError(f"merge_tokens={number} is not possible; use 0 or more")
+        if number and self.config.padding_mask:
+            raise ConfigError("Tokens of a model for fit=native cannot be merged: some are padding; use merge_tokens=0")
         if number and (self.config.pos_embed == "rope" or self.config.global_pool == "map"):
             reason = (
                 "pos_embed='rope' cannot be merged: a merged one has no one place"

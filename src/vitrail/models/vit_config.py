@@ -77,6 +77,8 @@ class ViTConfig(ImageModelConfig):
     """longest wave of pos_embed=rope, as a multiple of half the image's side"""
     pos_embed_std: Annotated[float, Field(ge=0)] = 0.02
     """deviation of the learned position embeddings at the start; 0: zeros"""
+    padding_mask: bool = False
+    """one more channel, the last, says where an image is and where its padding, which is left out; set by data.fit"""
     drop_rate: Rate = 0.0
     """dropout before the head"""
     pos_drop_rate: Rate = 0.0
@@ -89,6 +91,11 @@ class ViTConfig(ImageModelConfig):
     """dropout of attention probabilities"""
     drop_path_rate: Rate = 0.0
     """stochastic depth of the last block; earlier blocks grow to it linearly"""
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the arrays that the model takes: those of the images, and the padding's."""
+        return self.in_chans + self.padding_mask
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -131,6 +138,11 @@ class ViTConfig(ImageModelConfig):
         if self.pos_embed == "rope" and head_dim % 4:
             raise ValueError(
                 f"pos_embed='rope' needs heads of a multiple of 4, not {head_dim}; change num_heads or give head_dim"
+            )
+        if self.padding_mask and self.patch_drop_rate:
+            raise ValueError(
+                "padding_mask=true, as data.fit=native sets it, and patch_drop_rate do not go together; "
+                "use patch_drop_rate=0, or another fit"
             )
         if self.patch_norm and self.stem != "linear":
             raise ValueError("patch_norm=true needs stem='linear'; a convolutional stem has no patches to normalise")

@@ -199,6 +199,8 @@ def why_not(config: ViTConfig) -> str | None:
     """What a model has that no classifier of transformers has, or None."""
     if config.stem != "linear":
         return f"stem={config.stem!r}"
+    if config.padding_mask:
+        return "padding_mask=true (data.fit=native)"
     if config.patch_norm or config.qk_norm:
         return "patch_norm=true" if config.patch_norm else "qk_norm=true"
     if config.pos_embed == "rope" or config.global_pool == "map" or not config.class_token:
@@ -232,12 +234,17 @@ def _whole_ratio(config: ViTConfig) -> int | None:
 
 
 def to_huggingface(
-    config: ViTConfig, weights: Mapping[str, Tensor], classes: Sequence[str], *, fit: str = "squash"
+    config: ViTConfig,
+    weights: Mapping[str, Tensor],
+    classes: Sequence[str],
+    *,
+    fit: str = "squash",
+    crop_rate: float = 1.0,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
     """config.json, preprocessor_config.json and the tensors of a file that transformers loads as the same model.
 
-    Images are stretched by its image processor, or with `fit` "crop", if they are to be square, cut off. Raises
-    ConfigError for a model that none of its classifiers is.
+    Images are stretched by its image processor, or with `fit` "crop", if they are to be square, cut off, and
+    `crop_rate` of each side kept. Raises ConfigError for a model that none of its classifiers is.
     """
     reason = why_not(config)
     if reason is not None:
@@ -266,14 +273,14 @@ def to_huggingface(
         described |= {"num_register_tokens": config.reg_tokens} if config.reg_tokens else {}
     else:
         described["intermediate_size"] = int(config.embed_dim * config.mlp_ratio)
-    return described, _preprocessor(config, fit), _their_weights(config, weights, kind)
+    return described, _preprocessor(config, fit, crop_rate), _their_weights(config, weights, kind)
 
 
 def _one_or_two(size: tuple[int, int]) -> int | list[int]:
     return size[0] if size[0] == size[1] else list(size)
 
 
-def _preprocessor(config: ViTConfig, fit: str) -> dict[str, Any]:
+def _preprocessor(config: ViTConfig, fit: str, crop_rate: float) -> dict[str, Any]:
     mean, std = config.scaling()
     rows, columns = config.image_size
     common: dict[str, Any] = {
@@ -287,7 +294,7 @@ def _preprocessor(config: ViTConfig, fit: str) -> dict[str, Any]:
     }
     size = {"height": rows, "width": columns}
     if fit == "crop" and rows == columns:
-        crop = {"size": {"shortest_edge": rows}, "do_center_crop": True, "crop_size": size}
+        crop = {"size": {"shortest_edge": int(rows / crop_rate)}, "do_center_crop": True, "crop_size": size}
         return {"image_processor_type": "BitImageProcessor", **common, **crop}
     return {"image_processor_type": "ViTImageProcessor", **common, "size": size}
 

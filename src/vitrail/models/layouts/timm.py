@@ -264,8 +264,8 @@ def why_not(config: ViTConfig) -> str | None:
     """What a model has that no Vision Transformer of timm's has, or None."""
     if config.stem != "linear":
         return f"stem={config.stem!r}"
-    if config.patch_norm:
-        return "patch_norm=true"
+    if config.patch_norm or config.padding_mask:
+        return "patch_norm=true" if config.patch_norm else "padding_mask=true (data.fit=native)"
     if config.global_pool == "token_avg":
         return f"global_pool={config.global_pool!r}"
     if config.head_dim is not None and config.head_dim * config.num_heads != config.embed_dim:
@@ -291,11 +291,17 @@ def _is_coarse(config: ViTConfig) -> bool:
 
 
 def to_timm(
-    config: ViTConfig, weights: Mapping[str, Tensor], classes: Sequence[str], *, fit: str = "squash"
+    config: ViTConfig,
+    weights: Mapping[str, Tensor],
+    classes: Sequence[str],
+    *,
+    fit: str = "squash",
+    crop_rate: float = 1.0,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The config.json and the state dict of a folder from which timm.create_model loads the same model.
 
-    `fit` is what happens to images of another aspect ratio: "pad" (timm pads with the mean colour), "crop" or "squash".
+    `fit` is what happens to images of another aspect ratio: "pad" (timm pads with the mean colour), "crop" or "squash";
+    `crop_rate` the part of each side that is kept then.
     Raises ConfigError for a model that timm cannot express.
     """
     reason = why_not(config)
@@ -323,7 +329,7 @@ def to_timm(
         "input_size": [config.in_chans, *config.image_size],
         "fixed_input_size": True,
         "interpolation": "bicubic",
-        "crop_pct": 1.0,
+        "crop_pct": crop_rate,
         "crop_mode": {"pad": "border", "crop": "center"}.get(fit, "squash"),
         "mean": list(mean),
         "std": list(std),

@@ -109,7 +109,8 @@ class Dataset:
     says whether images may be added from one day to the next, as in a user's own folder. `broken` holds, for each
     split read so far, the files left out because they cannot be read, name and reason; `ignored` the files passed
     over because they are no images. With `multilabel` an image may have any number of labels. `headers` reads what the
-    files of a split say of themselves, by the names of their images; those that cannot be read are missing.
+    files of a split say of themselves, by the names of their images; those that cannot be read are missing. `shapes`
+    gives rows and columns, int (n, 2), of some of the images to train on, where they differ.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Dataset:
     ignored: tuple[str, ...] = ()
     multilabel: bool = False
     headers: Callable[[str], Mapping[str, Header]] | None = field(default=None, repr=False)
+    shapes: Callable[[], np.ndarray] | None = field(default=None, repr=False)
     _kept: dict[str | tuple[str, Preprocess], ImageSet] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -138,6 +140,10 @@ class Dataset:
             return self.measure()
         rows, columns, channels = self.read(self.training_source).pixels.shape[1:]
         return rows, columns, channels
+
+    def sampled_shapes(self) -> np.ndarray:
+        """Rows and columns, int (n, 2), of some of the images to train on."""
+        return np.array([self.shape[:2]]) if self.shapes is None else self.shapes()
 
     def read(self, split: str) -> ImageSet:
         """The images of one published split at their own size; no file of another split is opened.

@@ -74,8 +74,8 @@ def records_dataset(
         )
 
     @cache
-    def measure() -> Shape:
-        return measure_records(records_of("train" if "train" in splits else next(iter(splits))))
+    def sampled() -> tuple[np.ndarray, list[str]]:
+        return sampled_shapes(records_of("train" if "train" in splits else next(iter(splits))))
 
     def headers(split: str) -> Mapping[str, Header]:
         return read_headers(records_of(split), num_workers)
@@ -86,12 +86,13 @@ def records_dataset(
         tuple(splits),
         None,
         prepared,
-        measure,
+        lambda: most_common_shape(*sampled()),
         grows=grows,
         broken=broken,
         ignored=ignored,
         multilabel=multilabel,
         headers=headers,
+        shapes=lambda: sampled()[0][:, :2],
     )
 
 
@@ -112,12 +113,11 @@ def num_cores() -> int:
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
-def measure_records(records: Records) -> Shape:
-    """(rows, columns, channels) of most of these images: medians over the headers of some; 1 channel if all are grey.
+def most_common_shape(shapes: np.ndarray, failed: Sequence[str]) -> Shape:
+    """(rows, columns, channels) of most images, by what `sampled_shapes` gives: medians; 1 channel if all are grey.
 
-    Raises DataError if no header can be read.
+    Raises DataError if no header could be read.
     """
-    shapes, failed = sampled_shapes(records)
     if not len(shapes):
         raise DataError(f"None of {len(failed):,} images can be read; {failed[0]}")
     rows, columns = (int(np.median(side)) for side in shapes[:, :2].T)

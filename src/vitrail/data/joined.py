@@ -70,13 +70,20 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
                 found |= {f"{prefix}/{image}": header for image, header in dataset.headers(source).items()}
         return found
 
+    def trained_on() -> list[Dataset]:
+        found = [dataset for dataset in datasets if source_of(dataset, "train" if drawn else "all")]
+        if not found:
+            raise DataError(f"{name} has no images to train on, only {some(sorted(drawn))}")
+        return found
+
     @cache
     def measure() -> Shape:
-        shapes = [dataset.shape for dataset in datasets if source_of(dataset, "train" if drawn else "all")]
-        if not shapes:
-            raise DataError(f"{name} has no images to train on, only {some(sorted(drawn))}")
+        shapes = [dataset.shape for dataset in trained_on()]
         rows, columns, channels = (max(side) for side in zip(*shapes, strict=True))
         return rows, columns, channels
+
+    def shapes() -> np.ndarray:
+        return np.concatenate([dataset.sampled_shapes() for dataset in trained_on()])
 
     published = tuple(split for split in ("train", "validation", "test") if split in drawn) or ("all",)
     if drawn and "train" not in published and any(dataset.published == ("all",) for dataset in datasets):
@@ -96,6 +103,7 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
         ignored=ignored,
         multilabel=datasets[0].multilabel,
         headers=headers,
+        shapes=shapes,
     )
 
 

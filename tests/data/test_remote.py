@@ -81,6 +81,7 @@ def test_what_is_known_of_a_file(web):
     facts = url_facts(f"{web.url}/a b/ä.png")
     assert facts.size == 256
     assert re.fullmatch(r'"-?\d+"', facts.version)
+    assert url_facts(f"{web.url}/empty") == UrlFacts(0, "")
     web.files["a b/ä.png"] = bytes(256)
     assert url_facts(f"{web.url}/a b/ä.png").version != facts.version
 

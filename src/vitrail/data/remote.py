@@ -44,6 +44,10 @@ class _Final(Exception):
     """What another try would not change."""
 
 
+class _Beyond(_Final):
+    """The file ends before the bytes that are asked for."""
+
+
 @dataclass(frozen=True)
 class UrlFacts:
     """A file's bytes, and what changes when it does: an ETag, or the time of its last change; "" if none is known."""
@@ -162,7 +166,7 @@ def _open(url: str, headers: Mapping[str, str]) -> HTTPResponse:
         if error.code in (404, 410):
             raise FileNotFoundError(url) from error
         if error.code == 416:
-            raise _Final("it ends before the bytes that are asked for") from error
+            raise _Beyond("it ends before the bytes that are asked for") from error
         if error.code in (401, 403):
             raise PermissionError(f"the server refuses it (HTTP {error.code})") from error
         if error.code < 500 and error.code not in _TRY_AGAIN:
@@ -206,8 +210,12 @@ _NO_RANGES = "the server gives whole files only, no parts of them; download it"
 
 
 def _http_facts(url: str) -> UrlFacts:
-    # Not HEAD: addresses that are signed for GET refuse it.
-    with _open(url, {"Range": "bytes=0-0"}) as answer:
+    try:
+        # Not HEAD: addresses that are signed for GET refuse it.
+        opened = _open(url, {"Range": "bytes=0-0"})
+    except _Beyond:
+        return UrlFacts(0, "")
+    with opened as answer:
         version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         size = answer.headers.get("Content-Range", "").rpartition("/")[2]
         if answer.status == 206 and size.isdigit():

@@ -57,7 +57,7 @@ def find_shards(data: str | Path) -> Splits:
         places, splits = [text], {"all": [text]}
     else:
         places = _expand(text)
-        splits = {"all": places} if len(places) == 1 else split_shards(places)
+        splits = {"all": places} if places == [text] else split_shards(places)
     packed = [place for place in places if not _last(place).lower().endswith(".tar")]
     if packed:
         raise DataError(

@@ -127,7 +127,7 @@ def test_training_makes_no_float64_on_the_device(tmp_path, tiny, monkeypatch, qu
     monkeypatch.setattr(Training, "run", watched)
     api.train("digits", epochs=1, settings=settings, out=tmp_path / "run", device="cpu")
     assert doubles.makers  # it does see those made on the CPU by purpose:
-    assert doubles.makers <= {"draw_mixup", "draw_cutmix", "_evaluate"}
+    assert doubles.makers <= {"draw_mixup", "draw_cutmix", "validate"}
 
 
 def test_too_little_memory_on_mps_is_one_sentence(tmp_path, tiny, monkeypatch):

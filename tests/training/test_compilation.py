@@ -37,9 +37,9 @@ def doubled(monkeypatch):
             return 2 * self.model(images)
 
     monkeypatch.setattr(loop, "compile_model", Doubled)
-    monkeypatch.setattr(loop, "compile_if_faster", lambda model, images, autocast: Doubled(model))
-    monkeypatch.setattr(loop, "has_compiler", lambda device: True)
-    monkeypatch.setattr(loop, "compiling_pays", lambda device, seconds_left: True)
+    monkeypatch.setattr(compilation, "compile_if_faster", lambda model, images, autocast: Doubled(model))
+    monkeypatch.setattr(compilation, "has_compiler", lambda device: True)
+    monkeypatch.setattr(compilation, "compiling_pays", lambda device, seconds_left: True)
 
 
 @pytest.mark.parametrize("name", COMPILERS)
@@ -139,7 +139,7 @@ def test_when_a_run_compiles(small, doubled, monkeypatch, wanted, step):
 def test_auto_compiles_only_when_it_pays(small, doubled, monkeypatch):
     monkeypatch.setattr(loop, "MEASURED_STEPS", 3)
     asked = []
-    monkeypatch.setattr(loop, "compiling_pays", lambda device, seconds_left: asked.append(seconds_left))
+    monkeypatch.setattr(compilation, "compiling_pays", lambda device, seconds_left: asked.append(seconds_left))
     training = small.train()
     (seconds_left,) = asked
     assert 0 < seconds_left < 60
@@ -178,7 +178,7 @@ def test_a_resumed_run_compiles_where_it_compiled_before(small, tmp_path, double
     with pytest.raises(StopIteration):
         small.start(tmp_path / "run", settings).run(report)
     if crash > 7:  # decided; from here on the clock would decide otherwise
-        monkeypatch.setattr(loop, "compiling_pays", lambda device, seconds_left: False)
+        monkeypatch.setattr(compilation, "compiling_pays", lambda device, seconds_left: False)
     assert small.outcome(small.train(settings)) == expected
 
 
@@ -187,7 +187,9 @@ def test_a_resumed_run_compiles_where_it_compiled_before(small, tmp_path, double
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # what torch's own compiler does is not ours to mend
 def test_a_compiled_run_is_resumed_exactly(small, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
-    monkeypatch.setattr(loop, "compile_if_faster", lambda model, images, autocast: compilation.compile_model(model))
+    monkeypatch.setattr(
+        compilation, "compile_if_faster", lambda model, images, autocast: compilation.compile_model(model)
+    )
     settings = ON | {"model.depth": 1, "training.optimizer": "muon"}
     training = small.train(settings, path=tmp_path / "undisturbed")
     assert training.compute is not training.state.model

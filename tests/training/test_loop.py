@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vitrail.data.dataset import ImageSet
+from vitrail.data.loader import to_tensors
 from vitrail.data.sources import open_dataset
 from vitrail.errors import CheckpointError, TrainingError
 from vitrail.models import build_model
@@ -30,7 +31,9 @@ def weights(model: nn.Module) -> list[torch.Tensor]:
 def scripted(monkeypatch, results):
     """Let validation give these pairs of accuracy and loss, one an epoch."""
     waiting = iter(results)
-    monkeypatch.setattr(loop, "_evaluate", lambda *arguments: next(waiting))
+    monkeypatch.setattr(
+        loop, "validate", lambda *arguments: dict(zip(("accuracy", "loss"), next(waiting), strict=True))
+    )
 
 
 # One step
@@ -305,7 +308,7 @@ def test_losses_are_means_over_the_steps_of_a_line(small, tmp_path):
 
 def test_validation_numbers_are_those_of_the_model(small):
     training = small.train({"training.epochs": 1})
-    pixels, labels = training.validation
+    pixels, labels = to_tensors(training.validation, torch.device("cpu"))
     with torch.no_grad():
         logits = training.state.model.eval()(pixels)
     line = small.metrics(training.run_directory.path)[-1]

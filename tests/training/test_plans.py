@@ -45,7 +45,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch):
     machine = Machine()
-    step, evaluate = Training._step, loop._evaluate
+    step, evaluate = Training._step, loop.validate
 
     def timed_step(self, epoch, index):
         step(self, epoch, index)
@@ -56,7 +56,7 @@ def machine(monkeypatch):
         return evaluate(*arguments)
 
     monkeypatch.setattr(Training, "_step", timed_step)
-    monkeypatch.setattr(loop, "_evaluate", timed_evaluate)
+    monkeypatch.setattr(loop, "validate", timed_evaluate)
     return machine
 
 

@@ -122,19 +122,19 @@ def test_a_run_that_crashed_before_its_first_checkpoint_begins_again(small, tmp_
 def test_a_signal_during_evaluation_stops_the_run_after_it(small, tmp_path, undisturbed, monkeypatch, epoch):
     expected = undisturbed({})
     training = small.start(tmp_path / "run")
-    evaluate = loop._evaluate
+    evaluate = loop.validate
 
     def evaluate_and_signal(*arguments):
         if training.state.counters.step == 5 * epoch:
             signal.raise_signal(signal.SIGTERM)
         return evaluate(*arguments)
 
-    monkeypatch.setattr(loop, "_evaluate", evaluate_and_signal)
+    monkeypatch.setattr(loop, "validate", evaluate_and_signal)
     with pytest.raises(Interrupted, match=rf"after step {5 * epoch} of 15") as stopped:
         training.run(small.silent)
     assert stopped.value.exit_code == 143
     assert training.state.counters.epoch == epoch
-    monkeypatch.setattr(loop, "_evaluate", evaluate)
+    monkeypatch.setattr(loop, "validate", evaluate)
     assert small.outcome(small.train()) == expected
 
 
@@ -151,7 +151,7 @@ def test_a_finished_training_is_only_read(small, tmp_path):
 
 
 def test_early_stop_is_not_forgotten(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_evaluate", lambda *arguments: (0.5, 1.0))
+    monkeypatch.setattr(loop, "validate", lambda *arguments: {"accuracy": 0.5, "loss": 1.0})
     settings = {"training.early_stop_epochs": 1, "training.epochs": 9}
     assert small.train(settings).state.counters.epoch == 2
     again = small.train(settings)

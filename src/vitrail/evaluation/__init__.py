@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from vitrail.evaluation.coverage import accuracy_coverage_curve, reject_threshold
     from vitrail.evaluation.intervals import bootstrap_confusions, wilson_interval
     from vitrail.evaluation.metrics import classification_metrics
+    from vitrail.evaluation.multilabel import multilabel_metrics, validated_sigmoid_temperature
     from vitrail.evaluation.paired import (
         mcnemar_exact,
         paired_bootstrap,
         paired_comparison,
         smallest_detectable_difference,
     )
-    from vitrail.evaluation.probabilities import softmax
+    from vitrail.evaluation.probabilities import sigmoid, softmax
 
 _MODULES = {
     "accuracy_coverage_curve": "vitrail.evaluation.coverage",
@@ -30,12 +31,15 @@ _MODULES = {
     "expected_calibration_error": "vitrail.evaluation.calibration",
     "fit_temperature": "vitrail.evaluation.calibration",
     "mcnemar_exact": "vitrail.evaluation.paired",
+    "multilabel_metrics": "vitrail.evaluation.multilabel",
     "paired_bootstrap": "vitrail.evaluation.paired",
     "paired_comparison": "vitrail.evaluation.paired",
     "reject_threshold": "vitrail.evaluation.coverage",
     "reliability_bins": "vitrail.evaluation.calibration",
+    "sigmoid": "vitrail.evaluation.probabilities",
     "smallest_detectable_difference": "vitrail.evaluation.paired",
     "softmax": "vitrail.evaluation.probabilities",
+    "validated_sigmoid_temperature": "vitrail.evaluation.multilabel",
     "validated_temperature": "vitrail.evaluation.calibration",
     "wilson_interval": "vitrail.evaluation.intervals",
 }
@@ -47,12 +51,15 @@ __all__ = [
     "expected_calibration_error",
     "fit_temperature",
     "mcnemar_exact",
+    "multilabel_metrics",
     "paired_bootstrap",
     "paired_comparison",
     "reject_threshold",
     "reliability_bins",
+    "sigmoid",
     "smallest_detectable_difference",
     "softmax",
+    "validated_sigmoid_temperature",
     "validated_temperature",
     "wilson_interval",
 ]

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,20 +82,25 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     if bool((own >= scores.max(axis=1)).all()):
         return 1.0
 
+    return lowest_temperature(lambda temperature: _cross_entropy(scores, truth, temperature))
+
+
+def lowest_temperature(loss: Callable[[float], float]) -> float:
+    """The temperature in 0.05..20 at which `loss` is lowest; 1 if it is no lower anywhere."""
     from scipy.optimize import minimize_scalar
 
-    def loss(log_temperature: float) -> float:
-        return _cross_entropy(scores, truth, float(np.exp(log_temperature)))
+    def of_logarithm(log_temperature: float) -> float:
+        return loss(float(np.exp(log_temperature)))
 
     # Over the logarithm: halving and doubling are steps of one size, and the loss has a single valley.
     found = minimize_scalar(
-        loss,
+        of_logarithm,
         bounds=(float(np.log(MIN_TEMPERATURE)), float(np.log(MAX_TEMPERATURE))),
         method="bounded",
         options={"xatol": 1e-5},
     )
     temperature = float(np.clip(np.exp(found.x), MIN_TEMPERATURE, MAX_TEMPERATURE))
-    return temperature if _cross_entropy(scores, truth, temperature) < _cross_entropy(scores, truth, 1.0) else 1.0
+    return temperature if loss(temperature) < loss(1.0) else 1.0
 
 
 def validated_temperature(logits: ArrayLike, labels: ArrayLike, num_folds: int = 5) -> float:
@@ -105,16 +111,31 @@ def validated_temperature(logits: ArrayLike, labels: ArrayLike, num_folds: int =
     """
     temperature = fit_temperature(logits, labels)
     scores, truth = np.asarray(logits), np.asarray(labels)
-    if temperature == 1 or len(truth) < 2 * num_folds:
-        return 1.0
+    helps = temperature != 1 and helps_on_others(fit_temperature, _cross_entropy, scores, truth, num_folds)
+    return temperature if helps else 1.0
+
+
+def helps_on_others(
+    fit: Callable[[NDArray[Any], NDArray[Any]], float],
+    loss: Callable[[NDArray[Any], NDArray[Any], float], float],
+    scores: NDArray[Any],
+    truth: NDArray[Any],
+    num_folds: int,
+) -> bool:
+    """Whether temperatures that are fitted on all but one of `num_folds` parts make the loss of that part lower.
+
+    `scores` and `truth` have an image a row; the loss is a mean over images. False for fewer than two images a part.
+    """
+    if len(truth) < 2 * num_folds:
+        return False
     folds = np.arange(len(truth)) % num_folds
     fitted, plain = 0.0, 0.0
     for fold in range(num_folds):
         rest, part = folds != fold, folds == fold
-        tried = fit_temperature(scores[rest], truth[rest])
-        fitted += _cross_entropy(scores[part], truth[part], tried) * int(part.sum())
-        plain += _cross_entropy(scores[part], truth[part], 1.0) * int(part.sum())
-    return temperature if fitted < plain else 1.0
+        tried = fit(scores[rest], truth[rest])
+        fitted += loss(scores[part], truth[part], tried) * int(part.sum())
+        plain += loss(scores[part], truth[part], 1.0) * int(part.sum())
+    return fitted < plain
 
 
 def _cross_entropy(scores: NDArray[Any], truth: NDArray[np.int64], temperature: float) -> float:

@@ -48,7 +48,8 @@ def classification_metrics(
     """The results of one split as plain numbers, ready for JSON; shares are fractions in 0..1.
 
     logits (N, K) float, labels (N,) integers in 0..K-1, classes K names; groups (N,) says which images belong together,
-    such as photographs of one object. The keys, in this order: images, accuracy, accuracy_ci95 [low, high] (Wilson),
+    such as photographs of one object. The keys, in this order: images, groups and interval_method (only with groups: how
+    many there are, "bootstrap of groups"), accuracy, accuracy_ci95 [low, high] (Wilson),
     accuracy_bootstrap_ci95, balanced_accuracy (mean recall over classes, also called macro recall), macro_precision and
     macro_f1, each of these three followed by its bootstrap interval under <key>_ci95, loss (mean cross-entropy in nats)
     and ece (expected calibration error) of the logits divided by the temperature, loss_uncalibrated and
@@ -59,7 +60,7 @@ def classification_metrics(
     counts: rows true, columns predicted).
 
     Bootstrap intervals are of resampled images, or of resampled groups; Wilson's take each image for itself and are too
-    narrow for groups. What has nothing to be computed from is None: recall and its interval for a class without images,
+    narrow for groups, so that of accuracy then reaches at least as far as the bootstrap of groups does. What has nothing to be computed from is None: recall and its interval for a class without images,
     precision and its interval for a class never predicted, f1 where both hold. Means over classes are over those with
     images; one that is never predicted counts with a precision of 0. Of equal logits the first class counts as
     predicted. Raises DataError for no images, shapes that do not fit, labels that are no class, and logits that are
@@ -74,7 +75,13 @@ def classification_metrics(
     confusion = pairs.reshape(num_classes, num_classes)
     counts = ClassCounts(confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0))
 
-    metrics: dict[str, Any] = {"images": num_images, **_averages_with_intervals(counts, samples)}
+    metrics: dict[str, Any] = {"images": num_images}
+    if groups is not None:
+        metrics |= {"groups": len(np.unique(np.asarray(groups))), "interval_method": "bootstrap of groups"}
+    metrics |= _averages_with_intervals(counts, samples)
+    if groups is not None:
+        lows, highs = zip(metrics["accuracy_ci95"], metrics["accuracy_bootstrap_ci95"], strict=True)
+        metrics["accuracy_ci95"] = [min(lows), max(highs)]
     metrics |= _calibration(images, correct)
     if temperature != 1:
         uncalibrated = _calibration(_images(scores, truth, 1.0), correct)

@@ -30,6 +30,15 @@ def softmax(logits: ArrayLike) -> NDArray[np.float64]:
     return scipy_softmax(scores, axis=-1)
 
 
+def sigmoid(logits: ArrayLike) -> NDArray[np.float64]:
+    """The probability of each label for itself, float64, in 0..1. Raises DataError for logits that are not finite."""
+    from scipy.special import expit
+
+    scores = np.asarray(logits, dtype=np.float64)
+    _check_finite(scores)
+    return expit(scores)
+
+
 def surest(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The largest probability of each image, and whether its class is the true one.
 
@@ -71,6 +80,27 @@ def checked_logits(logits: ArrayLike, labels: ArrayLike, num_classes: int) -> tu
         )
     _check_finite(scores)
     return scores, truth.astype(np.int64)
+
+
+def checked_label_sets(
+    logits: ArrayLike, labels: ArrayLike, num_classes: int
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Logits (N, K) as they are and labels (N, K), True where an image has the label.
+
+    Raises DataError where they do not fit, for no images, labels other than 0 and 1, and logits that are not finite.
+    """
+    scores, truth = np.asarray(logits), np.asarray(labels)
+    if scores.ndim != 2 or scores.shape[1] != num_classes or truth.shape != scores.shape:
+        raise DataError(
+            f"Logits {scores.shape} and labels {truth.shape} do not fit {num_classes} classes; "
+            f"give (images, {num_classes}) for both"
+        )
+    if scores.size == 0:
+        raise DataError("There are no images to evaluate; choose a split that has some")
+    if not np.isin(truth, (0, 1)).all():
+        raise DataError("Some labels are neither 0 nor 1; give 1 where an image has a label and 0 where not")
+    _check_finite(scores)
+    return scores, truth.astype(np.bool_)
 
 
 def checked_temperature(temperature: float) -> float:

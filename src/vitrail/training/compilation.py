@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import time
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -35,6 +36,32 @@ def compiling_pays(device: torch.device, seconds_left: float) -> bool:
 def compile_model(model: nn.Module) -> nn.Module:
     """The compiled form of a model, sharing its weights; compiling happens in its first forward and backward pass."""
     return cast(nn.Module, torch.compile(model))
+
+
+def compile_where_it_pays(
+    model: nn.Module,
+    some_images: Callable[[], Tensor],
+    autocast: bool,
+    *,
+    is_asked: bool,
+    seconds_left: float,
+    say: Callable[[str], None],
+) -> nn.Module | None:
+    """The compiled form of a model, where it is asked for or pays in what is left of a run, and is faster; else None.
+
+    `some_images` gives those of a micro-batch, to find out. `say` hears a sentence on what takes long or is left out.
+    """
+    device = next(model.parameters()).device
+    if is_asked and not has_compiler(device):
+        say("torch.compile is left out: there is no C++ compiler")
+        return None
+    if not is_asked and not compiling_pays(device, seconds_left):
+        return None
+    say("compiling the model, which takes about a minute")
+    compiled = compile_if_faster(model, some_images(), autocast)
+    if compiled is None:
+        say("torch.compile is left out: the compiled model is not faster")
+    return compiled
 
 
 def compile_if_faster(model: nn.Module, images: Tensor, autocast: bool) -> nn.Module | None:

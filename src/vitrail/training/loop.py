@@ -18,19 +18,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from vitrail.checkpoint import ModelCard, save_model
 from vitrail.config import RunConfig
 from vitrail.data.augment import augment_batch, seed_of
 from vitrail.data.dataset import ImageSet
-from vitrail.data.loader import MemoryLoader, to_tensors
-from vitrail.engines.pytorch import forward_batches
 from vitrail.errors import Interrupted, TrainingError
 from vitrail.models import build_model
 from vitrail.runs import RunDirectory
-from vitrail.training.compilation import compile_if_faster, compile_model, compiling_pays, has_compiler
+from vitrail.training.batches import open_batches
+from vitrail.training.compilation import compile_model, compile_where_it_pays
+from vitrail.training.losses import num_right, training_loss
 from vitrail.training.metrics_log import MetricsLog
 from vitrail.training.optim import create_optimizers
 from vitrail.training.plans import Planner, Timing, Workload
@@ -38,6 +37,7 @@ from vitrail.training.schedule import learning_rate_scale
 from vitrail.training.signals import StopSignals
 from vitrail.training.state import Counters, TrainingState, load_newest_checkpoint, save_checkpoint
 from vitrail.training.trackers import Tracker
+from vitrail.training.validation import best_by, validate
 
 REPORT_SECONDS = 0.25
 MEASURED_STEPS = 20  # steps after which a run's speed is known well enough to decide on compiling
@@ -85,8 +85,9 @@ class Training:
         self.state = TrainingState(model, averaged, create_optimizers(model, self.settings), Counters())
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.state.optimizers]
         self.compute: nn.Module = model  # what the forward pass calls: the model, or its compiled form
-        self.loader = MemoryLoader(images, self.settings.batch_size, config.seed, device)
-        self.validation = to_tensors(validation, device)
+        self.loader = open_batches(config, images, device)
+        self.loss = training_loss(self.settings, images.labels, config.model.num_classes, device)
+        self.validation, self.best_by = validation, best_by(self.settings, images.labels)
         threads = torch.get_num_threads() if device.type == "cpu" else 1
         work = Workload(self.loader.batch_size, self.loader.num_batches, len(validation), threads)
         self.planner = Planner(run.journal, self.settings, work, timing or Timing(time.perf_counter()))
@@ -186,11 +187,10 @@ class Training:
         for micro_images, micro_targets, micro_labels in micro_batches:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                 logits = self.compute(micro_images)
-            loss = F.cross_entropy(logits.float(), micro_targets, label_smoothing=settings.label_smoothing)
-            loss = loss * (len(micro_images) / len(images))
+            loss = self.loss(logits.float(), micro_targets) * (len(micro_images) / len(images))
             loss.backward()
             self.loss_sum += loss.detach()
-            self.correct_sum += (logits.detach().argmax(dim=1) == micro_labels).sum()
+            self.correct_sum += num_right(logits.detach(), micro_labels)
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.state.model.parameters(), settings.clip_norm)
         self._set_learning_rate()
@@ -228,21 +228,18 @@ class Training:
         self._check_finite()
         started = self.clock()
         evaluated = self.state.model if self.state.averaged is None else self.state.averaged
-        accuracy, loss = _evaluate(evaluated, self.validation, self.device)
-        self._check_finite(loss)
+        found = validate(evaluated, self.validation, self.device, self.best_by)
+        self._check_finite(found["loss"])
         seconds = self.clock() - started
         counters.epoch += 1
         counters.evaluation_seconds += seconds
-        line = {
-            "split": "validation",
-            "epoch": self.planner.epochs_done(counters.epoch, counters.step),
-            "accuracy": accuracy,
-            "loss": loss,
-        }
+        epochs = self.planner.epochs_done(counters.epoch, counters.step)
+        line = {"split": "validation", "epoch": epochs, **found}
         self.log.evaluation(line, counters.step)
+        score, loss = found[self.best_by], found["loss"]
         best_loss = math.inf if counters.best_loss is None else counters.best_loss
-        if (accuracy, -loss) > (counters.best_accuracy, -best_loss):
-            counters.best_accuracy, counters.best_loss, counters.best_epoch = accuracy, loss, counters.epoch
+        if (score, -loss) > (counters.best_accuracy, -best_loss):
+            counters.best_accuracy, counters.best_loss, counters.best_epoch = score, loss, counters.epoch
             save_model(self.run_directory.path, evaluated.state_dict(), self.card)
         patience = self.settings.early_stop_epochs
         if patience and counters.epoch - counters.best_epoch >= patience and counters.epoch < self.planner.num_epochs:
@@ -356,15 +353,14 @@ class Training:
         self._tick()
         num_left = self.planner.plan.num_steps - counters.step
         seconds_left = counters.train_seconds / max(counters.step, 1) * num_left
-        compiled = None
-        if wanted == "on" and not has_compiler(self.device):
-            report(self._progress(message="torch.compile is left out: there is no C++ compiler"))
-        elif wanted == "on" or compiling_pays(self.device, seconds_left):
-            report(self._progress(message="compiling the model, which takes about a minute"))
-            images, _ = self.loader.batch(counters.epoch, 0)
-            compiled = compile_if_faster(self.state.model, images.chunk(self.settings.accumulate)[0], self.autocast)
-            if compiled is None:
-                report(self._progress(message="torch.compile is left out: the compiled model is not faster"))
+        compiled = compile_where_it_pays(
+            self.state.model,
+            lambda: self.loader.batch(counters.epoch, 0)[0].chunk(self.settings.accumulate)[0],
+            self.autocast,
+            is_asked=wanted == "on",
+            seconds_left=seconds_left,
+            say=lambda message: report(self._progress(message=message)),
+        )
         journal.write("compile", step=counters.step, compiled=compiled is not None)
         self.compute = self.state.model if compiled is None else compiled
         seconds = self.clock() - self.mark
@@ -378,13 +374,6 @@ class Training:
         due = decision is not None and decision["compiled"] and decision["step"] <= self.state.counters.step
         if due and self.compute is self.state.model:
             self.compute = compile_model(self.state.model)
-
-
-def _evaluate(model: nn.Module, validation: tuple[Tensor, Tensor], device: torch.device) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy on the validation images."""
-    logits, labels = forward_batches(model, validation[0], device), validation[1].cpu()
-    accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
-    return accuracy, F.cross_entropy(logits.double(), labels).item()
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ class Repository:
 
 
 class LoopbackHub:
-    """Repositories by name, and how the hub misbehaves; `requests` are the lines it was asked."""
+    """Repositories by name ("datasets/owner/name" for data), and how the hub misbehaves; `requests` are lines asked."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
@@ -135,12 +135,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(503)
             return
         path = unquote(self.path.partition("?")[0])
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/[^/]+)?", path):
+        if found := re.fullmatch(
+            r"/api/(?:models/|(?=datasets/))((?:datasets/)?[^/]+/[^/]+)(?:/revision/[^/]+)?", path
+        ):
             if repository := self._readable(found[1]):
                 siblings = [{"rfilename": name} for name in repository.files]
-                facts = {"id": found[1], "modelId": found[1], "sha": repository.commit, "siblings": siblings}
+                facts = {
+                    "id": found[1].removeprefix("datasets/"),
+                    "modelId": found[1],
+                    "sha": repository.commit,
+                    "siblings": siblings,
+                }
                 self._json(facts | {"private": repository.private, "tags": [], "downloads": 0})
-        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+        elif found := re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
             if repository := self._readable(found[1]):
                 self._file(repository, found[2])
         elif found := re.fullmatch(r"/plain/(.+)", path):

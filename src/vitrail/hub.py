@@ -9,14 +9,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import re
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 from vitrail.errors import CheckpointError, ConfigError, VitrailError
 
 HASH_CHUNK = 2**24
+
+Choose = Callable[[Sequence[str]], Sequence[str]]  # paths of a repository's files -> those that are wanted
+
+logger = logging.getLogger(__name__)
 
 
 def fetch_file(repository: str, file: str, *, offline: bool = False) -> Path:
@@ -66,6 +72,77 @@ def find_file(repository: str, file: str, *, offline: bool = False) -> Path | No
             return None
     _check_hash(path, repository, file)
     return path
+
+
+def fetch_dataset(repository: str, choose: Choose, *, offline: bool = False) -> Path:
+    """The folder in the hub's cache with the files of a data set's repository that `choose` picks from all of them.
+
+    They are downloaded unless they lie there; with `offline`, or without a network, `choose` sees those that lie there.
+    Raises ConfigError if there is no such repository, CheckpointError if a file cannot be had, and as `choose` does.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+
+    name, _, pinned = repository.partition("@")
+    _check_name(name)
+    label = f"datasets/{name}"
+    if not _is_offline(offline):
+        try:
+            with _sentences(label, "its list of files"):
+                facts = HfApi().dataset_info(name, revision=pinned or None)
+        except CheckpointError as error:
+            if error.__cause__ is None or not _is_network(error.__cause__):
+                raise
+            if _cached_dataset(name, pinned) is None:
+                raise
+        else:
+            files = list(choose([sibling.rfilename for sibling in facts.siblings or ()]))
+            logger.info("%s", f"Fetching {len(files):,} file{'s' * (len(files) != 1)} of {name} from {_endpoint()}")
+            folder = Path()
+            for file in files:
+                with _sentences(label, file):
+                    path = Path(hf_hub_download(name, file, repo_type="dataset", revision=pinned or None))
+                _check_hash(path, label, file)
+                folder = path.parents[file.count("/")]
+            return folder
+    cached = _cached_dataset(name, pinned)
+    if cached is None:
+        raise CheckpointError(
+            f"{name} is not in the cache, and this is offline; where there is a network, download the files of "
+            f"{_endpoint()}/{label} into a folder, and give that folder in place of the name"
+        )
+    choose(sorted(path.relative_to(cached).as_posix() for path in cached.rglob("*") if path.is_file()))
+    return cached
+
+
+def fetch_dataset_card(repository: str, *, offline: bool = False) -> dict[str, Any]:
+    """What the card of a data set's repository says at its head, as YAML; empty where there is none.
+
+    Raises as `fetch_dataset` does.
+    """
+    from huggingface_hub import metadata_load
+    from yaml import YAMLError
+
+    cards: list[str] = []
+
+    def choose(files: Sequence[str]) -> Sequence[str]:
+        cards[:] = [file for file in files if file == "README.md"]
+        return cards
+
+    folder = fetch_dataset(repository, choose, offline=offline)
+    try:
+        return metadata_load(folder / "README.md") or {} if cards else {}
+    except (OSError, ValueError, YAMLError):
+        return {}
+
+
+def _cached_dataset(name: str, pinned: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, repo_type="dataset", revision=pinned or None, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
 
 
 def push_folder(folder: Path, repository: str, *, private: bool, message: str) -> str:
@@ -184,7 +261,9 @@ def _translated(error: Exception, repository: str, file: str | None) -> VitrailE
             f"{_endpoint()} does not let you push to {repository}; {login} to a token that may write"
         )
     if isinstance(error, RepositoryNotFoundError):
-        return ConfigError(f"{_endpoint()} has no model {repository}, or it is private; check the name, or {login}")
+        kind = "data set" if repository.startswith("datasets/") else "model"
+        name = repository.removeprefix("datasets/")
+        return ConfigError(f"{_endpoint()} has no {kind} {name}, or it is private; check the name, or {login}")
     if status in (401, 403):
         return CheckpointError(f"{_endpoint()} does not let you read {repository}; {login} to a token that may")
     if isinstance(error, OSError) and error.errno in _DISK:

@@ -16,10 +16,11 @@ _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hor
 
 @dataclass(frozen=True)
 class NamedSet:
-    """A named data set: what it is, its classes (empty: its files name them), and how it is read if not from files."""
+    """A named data set: what it is, its classes (empty: files name them), where the hub has it, how else it is read."""
 
     about: str
     classes: tuple[str, ...] = ()
+    repository: str | None = None
     read: Callable[[], ImageSet] | None = None
 
 
@@ -33,9 +34,9 @@ def read_digits() -> ImageSet:
 
 
 NAMED: dict[str, NamedSet] = {
-    "digits": NamedSet("1,797 scanned digits, 8x8 grey, comes with scikit-learn", _DIGITS, read_digits),
-    "mnist": NamedSet("70,000 handwritten digits, 28x28 grey", _DIGITS),
-    "fashion_mnist": NamedSet("70,000 pieces of clothing, 28x28 grey", _FASHION),
-    "cifar10": NamedSet("60,000 photographs of 10 kinds of things, 32x32 RGB", _CIFAR10),
-    "cifar100": NamedSet("60,000 photographs of 100 kinds of things, 32x32 RGB"),
+    "digits": NamedSet("1,797 scanned digits, 8x8 grey, comes with scikit-learn", _DIGITS, read=read_digits),
+    "mnist": NamedSet("70,000 handwritten digits, 28x28 grey", _DIGITS, "ylecun/mnist"),
+    "fashion_mnist": NamedSet("70,000 pieces of clothing, 28x28 grey", _FASHION, "zalando-datasets/fashion_mnist"),
+    "cifar10": NamedSet("60,000 photographs of 10 kinds of things, 32x32 RGB", _CIFAR10, "uoft-cs/cifar10"),
+    "cifar100": NamedSet("60,000 photographs of 100 kinds of things, 32x32 RGB", (), "uoft-cs/cifar100"),
 }

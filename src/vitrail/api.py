@@ -253,7 +253,7 @@ def evaluate(
         "total_seconds": round(perf_counter() - started, 3),
         "stopped": known.get("stopped"),
         **changes(classifier.card, merge_tokens),
-        split: metrics_of(classifier.card, config, logits, images.labels),
+        split: metrics_of(classifier.card, config, logits, images.labels, images.groups),
     }
 
 

@@ -42,5 +42,8 @@ def read_options(
                 raise ConfigError(
                     f"data.{name}={settings[f'data.{name}']} is for tables, and {' '.join(data)} is none; leave it out"
                 )
-        asked = asked.model_copy(update=dict.fromkeys(_COLUMNS))
+        if settings.get("data.group") == "column":
+            raise ConfigError(f"data.group=column is for tables, and {' '.join(data)} is none; leave it out")
+        inherited = dict.fromkeys(_COLUMNS) | {"group": None if asked.group == "column" else asked.group}
+        asked = asked.model_copy(update=inherited)
     return ReadOptions(**{name: getattr(asked, name) for name in READ_SETTINGS.values()}, offline=offline)

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from vitrail.checkpoint import ModelCard, load_model, save_card, write_atomicall
 from vitrail.classifier import Classifier
 from vitrail.config import RunConfig
 from vitrail.data.dataset import ImageSet
+from vitrail.data.groups import interval_groups
 from vitrail.data.splits import fingerprint
 from vitrail.engines.pytorch import TorchEngine
 from vitrail.environment import describe_environment, package_version
@@ -271,7 +272,7 @@ def _finish(
     result = dict(facts)
     for name, images in evaluated.items():
         logits = validation_logits if name == "validation" else classifier.logits(images.pixels)
-        result[name] = metrics_of(card, config, logits, images.labels)
+        result[name] = metrics_of(card, config, logits, images.labels, images.groups)
         if name == "test":
             probabilities = softmax(logits / card.temperature)
             _save_predictions(directory, name, images, probabilities, card.classes)
@@ -301,14 +302,17 @@ def calibrated(card: ModelCard, config: RunConfig, logits: np.ndarray, labels: n
     return card.model_copy(update={"temperature": temperature, "reject_threshold": threshold})
 
 
-def metrics_of(card: ModelCard, config: RunConfig, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """The results of one split, for the model that `card` describes."""
+def metrics_of(
+    card: ModelCard, config: RunConfig, logits: np.ndarray, labels: np.ndarray, groups: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The results of one split, for the model that `card` describes; `groups` are those that users gave."""
     return classification_metrics(
         logits,
         labels,
         card.classes,
         temperature=card.temperature,
         reject_threshold=card.reject_threshold,
+        groups=interval_groups(groups),
         bootstrap_samples=config.evaluation.bootstrap_samples,
     )
 

@@ -126,16 +126,26 @@ def test_bootstrap_intervals_equal_scipy() -> None:
     assert result["accuracy_bootstrap_ci95"] == pytest.approx(result["accuracy_ci95"], abs=0.02)
 
 
-def test_groups_widen_bootstrap_intervals_alone() -> None:
+def test_groups_widen_the_intervals_that_can_tell_and_no_other() -> None:
     logits, labels, classes = _case(40, 3)
     many, many_labels, groups = np.repeat(logits, 10, axis=0), np.repeat(labels, 10), np.repeat(np.arange(40), 10)
     alone = classification_metrics(many, many_labels, classes)
     together = classification_metrics(many, many_labels, classes, groups=groups)
     for key in alone:
-        if key == "accuracy_bootstrap_ci95" or (key.endswith("_ci95") and key != "accuracy_ci95"):
+        if key.endswith("_ci95"):
             assert np.diff(together[key]) > 2 * np.diff(alone[key])
         else:
             assert together[key] == alone[key]
+    assert [*together][:3] == ["images", "groups", "interval_method"]
+    assert (together["groups"], together["interval_method"]) == (40, "bootstrap of groups")
+    assert {*together} - {*alone} == {"groups", "interval_method"}
+
+
+def test_groups_that_are_all_right_do_not_make_an_interval_of_nothing() -> None:
+    labels = np.repeat([0, 1], 20)
+    result = classification_metrics(np.eye(2)[labels], labels, "ab", groups=np.repeat(np.arange(8), 5))
+    assert result["accuracy_bootstrap_ci95"] == [1, 1]
+    assert result["accuracy_ci95"] == list(wilson_interval(40, 40))
 
 
 def test_bootstrap_follows_its_seed() -> None:

@@ -37,10 +37,11 @@ def percent(fraction: float, digits: int = 1) -> str:
 
 
 def accuracy_line(split: str, metrics: Mapping[str, Any]) -> str:
-    """`test accuracy 98.1 % (95 % interval 96.0 to 99.1), 360 images`."""
+    """`test accuracy 98.1 % (95 % interval 96.0 to 99.1), 360 images`, and of how many groups, where they have any."""
     low, high = metrics["accuracy_ci95"]
     interval = f"(95 % interval {percent(low)} to {percent(high)})"
-    return f"{split} accuracy {percent(metrics['accuracy'])} % {interval}, {metrics['images']:,} images"
+    groups = f" of {metrics['groups']:,} groups" if "groups" in metrics else ""
+    return f"{split} accuracy {percent(metrics['accuracy'])} % {interval}, {metrics['images']:,} images{groups}"
 
 
 def print_accuracy(split: str, metrics: Mapping[str, Any]) -> None:

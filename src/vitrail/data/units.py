@@ -67,7 +67,10 @@ def without_copies(images: Mapping[str, ImageSet], units: Mapping[str, Sequence[
             free &= ~shared
             if shared.any():
                 said = _said(images[split], images[later], np.flatnonzero(shared).tolist())
-                logger.info("%s", f"Left out of {split}: {shared.sum():,} images that {later} has, too ({said})")
+                number = int(shared.sum())
+                logger.info(
+                    "%s", f"Left out of {split}: {number:,} image{'s' * (number != 1)} that {later} has, too ({said})"
+                )
         kept[split] = np.flatnonzero(free)
     return kept
 

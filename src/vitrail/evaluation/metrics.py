@@ -48,23 +48,23 @@ def classification_metrics(
     """The results of one split as plain numbers, ready for JSON; shares are fractions in 0..1.
 
     logits (N, K) float, labels (N,) integers in 0..K-1, classes K names; groups (N,) says which images belong together,
-    such as photographs of one object. The keys, in this order: images, groups and interval_method (only with groups: how
-    many there are, "bootstrap of groups"), accuracy, accuracy_ci95 [low, high] (Wilson),
-    accuracy_bootstrap_ci95, balanced_accuracy (mean recall over classes, also called macro recall), macro_precision and
-    macro_f1, each of these three followed by its bootstrap interval under <key>_ci95, loss (mean cross-entropy in nats)
-    and ece (expected calibration error) of the logits divided by the temperature, loss_uncalibrated and
-    ece_uncalibrated (only where it is not 1), temperature, top5_accuracy (only with more than 5 classes),
-    smallest_difference (in accuracy, which so many images show between two models), answered (only with a reject
-    threshold: images, coverage, accuracy, accuracy_ci95), accuracy_coverage (up to 20 points: coverage, accuracy,
-    threshold), per_class (class, images, precision, recall, f1, recall_ci95, precision_ci95), confusion (K lists of K
-    counts: rows true, columns predicted).
+    such as photographs of one object. The keys, in this order: images, groups and interval_method (only with groups:
+    their number, "bootstrap of groups"), accuracy, accuracy_ci95 [low, high] (Wilson), accuracy_bootstrap_ci95,
+    balanced_accuracy (mean recall over classes, also called macro recall), macro_precision and macro_f1, each of these
+    three followed by its bootstrap interval under <key>_ci95, loss (mean cross-entropy in nats) and ece (expected
+    calibration error) of the logits divided by the temperature, loss_uncalibrated and ece_uncalibrated (only where it
+    is not 1), temperature, top5_accuracy (only with more than 5 classes), smallest_difference (in accuracy, which so
+    many images show between two models), answered (only with a reject threshold: images, coverage, accuracy,
+    accuracy_ci95), accuracy_coverage (up to 20 points: coverage, accuracy, threshold), per_class (class, images,
+    precision, recall, f1, recall_ci95, precision_ci95), confusion (K lists of K counts: rows true, columns predicted).
 
     Bootstrap intervals are of resampled images, or of resampled groups; Wilson's take each image for itself and are too
-    narrow for groups, so that of accuracy then reaches at least as far as the bootstrap of groups does. What has nothing to be computed from is None: recall and its interval for a class without images,
-    precision and its interval for a class never predicted, f1 where both hold. Means over classes are over those with
-    images; one that is never predicted counts with a precision of 0. Of equal logits the first class counts as
-    predicted. Raises DataError for no images, shapes that do not fit, labels that are no class, and logits that are
-    not finite; ConfigError for settings that are not possible.
+    narrow for groups, so that of accuracy then reaches at least as far as the bootstrap of groups does. What has
+    nothing to be computed from is None: recall and its interval for a class without images, precision and its interval
+    for a class never predicted, f1 where both hold. Means over classes are over those with images; one that is never
+    predicted counts with a precision of 0. Of equal logits the first class counts as predicted. Raises DataError for no
+    images, shapes that do not fit, labels that are no class, and logits that are not finite; ConfigError for settings
+    that are not possible.
     """
     scores, truth = checked_logits(logits, labels, len(classes))
     images = _images(scores, truth, checked_temperature(temperature))

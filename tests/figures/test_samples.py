@@ -43,6 +43,10 @@ def test_says_that_more_images_are_there() -> None:
     assert figure.get_suptitle() == "Sample images, the first 40 of 1,797"
 
 
+def test_the_heading_can_be_another(grey: np.ndarray) -> None:
+    assert draw_samples(grey, ["a"] * 12, "Test images").get_suptitle() == "Test images"
+
+
 def test_any_name_is_drawn_as_text(color: np.ndarray, hostile_names: list[str], tmp_path: Path) -> None:
     images = np.repeat(color[:1], len(hostile_names), axis=0)
     figure = draw_samples(images, hostile_names)

@@ -15,7 +15,7 @@ from vitrail.figures import style
 from vitrail.figures.grid import MAX_IMAGES, TITLE_WIDTH, image_grid, write_heading
 
 
-def draw_samples(images: NDArray[Any], titles: Sequence[str]) -> Figure:
+def draw_samples(images: NDArray[Any], titles: Sequence[str], heading: str = "Sample images") -> Figure:
     """A grid of up to 5 rows of 8 images, each under its title; of more images the first 40.
 
     images (N, H, W, C) uint8, titles N texts, such as class names. Raises DataError for no images, and for another
@@ -27,5 +27,5 @@ def draw_samples(images: NDArray[Any], titles: Sequence[str]) -> Figure:
     for axes, title in zip(axes_list, titles, strict=False):
         axes.set_title(style.readable(title, TITLE_WIDTH), pad=4, **style.text_style(style.SMALL_SIZE))
     count = f", the first {MAX_IMAGES} of {len(images):,}" if len(images) > MAX_IMAGES else ""
-    write_heading(figure, f"Sample images{count}")
+    write_heading(figure, heading + count)
     return figure

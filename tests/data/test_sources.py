@@ -86,7 +86,7 @@ def test_a_file_is_one_set_without_splits(here):
 def test_a_name_wins_over_a_folder(here, tmp_path):
     write_idx(here / "mnist")
     with pytest.raises(
-        ConfigError, match=r"mnist does not exist; .*, or write \./mnist for the folder of that name here$"
+        ConfigError, match=r"mnist does not exist, .*, or write \./mnist for the folder of that name here$"
     ):
         open_dataset("mnist")
     assert open_dataset("./mnist").classes == ("0",)
@@ -106,11 +106,11 @@ def test_a_name_wins_over_a_folder(here, tmp_path):
         ("", r"^No data set named ''\. Names are digits"),
         (
             "photos/mnist",
-            r"^photos/mnist does not exist; a data set is one of digits, .*, a folder or a \.parquet file$",
+            r"^photos/mnist does not exist; a data set is one of digits, .*, a folder or a table$",
         ),
         ("gone.parquet", r"^gone\.parquet does not exist"),
         ("x" * 5000, "^No data set named"),
-        ("cifar10", r"cifar10 does not exist; set VITRAIL_DATA to the folder that holds cifar10/$"),
+        ("cifar10", r"cifar10 does not exist, and .* is offline\); set VITRAIL_DATA to the folder that holds cifar10/$"),
     ],
 )
 def test_what_does_not_exist_is_refused(data, message):
@@ -122,7 +122,8 @@ def test_what_does_not_exist_is_refused(data, message):
 def test_a_root_that_is_not_set_is_explained(monkeypatch):
     monkeypatch.delenv("VITRAIL_DATA")
     message = (
-        r"^mnist is looked for in \$VITRAIL_DATA, which is not set; set VITRAIL_DATA to the folder that holds mnist/$"
+        r"^\$VITRAIL_DATA is not set, and mnist could not be fetched \(ylecun/mnist is not in the cache, and this is "
+        r"offline\); set VITRAIL_DATA to the folder that holds mnist/$"
     )
     with pytest.raises(ConfigError, match=message):
         open_dataset("mnist")
@@ -138,13 +139,13 @@ def test_an_empty_folder_is_refused(here):
 
 def test_other_folders_and_files_are_refused(here):
     (here / "stuff").mkdir()
-    (here / "stuff" / "table.csv").write_text("image,label\n", encoding="utf-8")
+    (here / "stuff" / "table.xlsx").write_text("image,label\n", encoding="utf-8")
     with pytest.raises(
-        DataError, match=r"^stuff holds 1 file but no image \(table\.csv\); a data set's folder holds a folder of"
+        DataError, match=r"^stuff holds 1 file but no image \(table\.xlsx\); a data set's folder holds a folder of"
     ):
         open_dataset("stuff")
-    with pytest.raises(DataError, match=r"table\.csv is not a \.parquet file; a data set is one, or a folder with"):
-        open_dataset(str(Path("stuff", "table.csv")))
+    with pytest.raises(DataError, match=r"table\.xlsx is no table \(\.csv, .*\); a data set is one, or a folder with"):
+        open_dataset(str(Path("stuff", "table.xlsx")))
 
 
 def test_importing_sources_loads_nothing_heavy():

@@ -1,18 +1,22 @@
-"""Parquet files in the layout of the Hugging Face hub: a column of encoded images, a column of labels."""
+"""Parquet files: tables whose images are paths, or bytes, as on the Hugging Face hub; these are read when asked for."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vitrail.data.dataset import Dataset, ImageSet, check_labels, number_names
-from vitrail.data.images import read_image
+from vitrail.data.table_files import check_columns
 from vitrail.errors import DataError
+
+WINDOW_BYTES = 2**26  # of images, from the largest part of a file that is read at once
+NUM_WINDOWS = 4  # that are kept, whichever threads read them
 
 _SPLIT_FILE = re.compile(r"(train|test|validation|valid|val|dev)(?:[-_.].*)?\.parquet")
 _SHARD = re.compile(r"-(\d+)-of-(\d+)")
@@ -32,33 +36,6 @@ def find_parquet_splits(folder: Path) -> dict[str, list[Path]]:
         if len(found) > 1:
             return {}
     return found[0] if found else {}
-
-
-def open_parquet(splits: dict[str, list[Path]], name: str, classes: tuple[str, ...] = ()) -> Dataset:
-    """The data set of these files. Class names are those in the files' metadata, else `classes`, else the label values.
-
-    Raises DataError if a file is no Parquet file or has no column of images or labels.
-    """
-    first = "train" if "train" in splits else next(iter(splits))
-    image_column, label_column, named = _read_schema(splits[first][0])
-    names: list[Any] = list(named or classes)
-    if not names:
-        labels = [label for path in splits[first] for label in _read_column(path, label_column).to_pylist()]
-        names = sorted({label for label in labels if label is not None})
-    classes = tuple(str(value) for value in names)
-    # Labels are places in the list of names where it is given, and otherwise the values themselves.
-    places = {value: place for place, value in enumerate(names)}
-
-    def read(split: str) -> ImageSet:
-        arrays: list[np.ndarray] = []
-        labels: list[np.ndarray] = []
-        for path in splits[split]:
-            arrays += _decode(_read_column(path, image_column), path)
-            labels.append(_read_labels(path, label_column, places))
-        all_labels = np.concatenate(labels)
-        return ImageSet(_stack(arrays, splits[split]), all_labels, number_names(split, len(all_labels)))
-
-    return Dataset(name, classes, tuple(splits), read)
 
 
 def _splits_in(folder: Path) -> dict[str, list[Path]]:
@@ -86,117 +63,197 @@ def _check_shards(paths: list[Path]) -> None:
         raise DataError(f"{paths[0].parent}: {wrong} of the {total} that belong to {paths[0].name}")
 
 
-def _read_schema(path: Path) -> tuple[str, str, list[str]]:
-    """The names of the columns of images and of labels, and the class names if the metadata has them."""
-    schema = _open(path).schema_arrow
-    images = [field.name for field in schema if _is_image_type(field.type)]
-    if not images:
-        raise DataError(
-            f"{path} has no column of images (struct<bytes, path>); its columns are {', '.join(schema.names)}"
-        )
-    labels = [name for name in ("label", "labels", "fine_label") if name in schema.names]
-    if not labels:
-        raise DataError(f"{path} has no column 'label'; its columns are {', '.join(schema.names)}")
-    kind = schema.field(labels[0]).type
-    if not _is_label_type(kind):
-        raise DataError(f"{path}: the labels are of type {kind}; one whole number or text an image is needed")
-    image = next((name for name in ("image", "img") if name in images), images[0])
-    return image, labels[0], _class_names(schema.metadata or {}, labels[0])
+class ParquetTable:
+    """A Parquet file as a table; `encoded` are its columns of images as bytes, alone or with a path beside them."""
+
+    typed = True
+
+    def __init__(self, path: Path) -> None:
+        """Read what the file says of itself. Raises DataError for a file that is no Parquet file, or torn."""
+        self.path = path
+        with _opened(path) as file:
+            self._schema = file.schema_arrow
+            self.num_rows: int = file.metadata.num_rows
+        self.columns: list[str] = list(self._schema.names)
+        self.encoded = [field.name for field in self._schema if _holds_bytes(field.type)]
+
+    def class_names(self, label: str) -> list[str]:
+        """The names of the classes that the numbers in a column stand for, as `datasets` writes them; empty if none."""
+        try:
+            metadata = json.loads((self._schema.metadata or {})[b"huggingface"])
+            feature = metadata["info"]["features"][label]
+            names = feature["names"] if "names" in feature else feature["feature"]["names"]
+        except (KeyError, TypeError, ValueError):
+            return []
+        return [str(name) for name in names] if isinstance(names, list) else []
+
+    def read(self, names: Sequence[str]) -> dict[str, list[Any]]:
+        """The values of these columns; "column.field" is one field of a column that has some. Raises DataError."""
+        import pyarrow as pa
+
+        check_columns(self, [name if name in self.columns else name.partition(".")[0] for name in names])
+        with _opened(self.path) as file:
+            try:
+                return {name: self._column(file, name) for name in names}
+            except (pa.ArrowException, OSError) as error:
+                raise _damaged(self.path, ", ".join(names)) from error
+
+    def _column(self, file: Any, name: str) -> list[Any]:
+        column = file.read(columns=[name])
+        parts = [] if name in self.columns else name.split(".")[1:]
+        values: list[Any] = column.column(0).to_pylist()
+        for part in parts:
+            values = [None if value is None else value[part] for value in values]
+        return values
+
+    def has_paths(self, column: str) -> bool:
+        """Whether a column of images has paths beside the bytes."""
+        kind = self._schema.field(column).type
+        return any(field.name == "path" for field in (kind if kind.num_fields else ()))
+
+    def place(self, row: int) -> str:
+        """Where a row is found: Parquet files are looked at by the number of the row, from 0."""
+        return f"row {row}"
 
 
-def _is_image_type(kind: Any) -> bool:
+@dataclass(frozen=True)
+class _Group:
+    """One row group of one file: its rows among those of all files, and how many bytes its images take."""
+
+    path: Path
+    number: int
+    start: int
+    stop: int
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Rows that are in memory: the bytes of each image, or the path that stands in their place."""
+
+    start: int
+    stop: int
+    values: list[bytes | str | None]
+
+
+class EncodedImages:
+    """The bytes of all images in a column of some Parquet files, read in parts, of which the last few are kept.
+
+    Going through the rows more or less in their order, in any number of threads, reads each file once.
+    """
+
+    def __init__(self, paths: Sequence[Path], column: str) -> None:
+        """Learn where the row groups of the files are. Raises DataError for a file that cannot be read."""
+        self._column = column
+        self._groups: list[_Group] = []
+        self._windows: list[_Window] = []
+        self._damaged: set[_Group] = set()
+        self._stream: tuple[_Group, int, Iterator[Any]] | None = None  # of a large group: what comes next, from where
+        self._lock = threading.Lock()
+        for path in paths:
+            with _opened(path) as file:
+                for number in range(file.metadata.num_row_groups):
+                    self._groups.append(self._describe(path, number, file.metadata.row_group(number)))
+        self._ends = np.array([group.stop for group in self._groups], np.int64)
+
+    def _describe(self, path: Path, number: int, group: Any) -> _Group:
+        start = self._groups[-1].stop if self._groups else 0
+        chunks = (group.column(place) for place in range(group.num_columns))
+        own = (chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] == self._column)
+        return _Group(path, number, start, start + group.num_rows, sum(chunk.total_uncompressed_size for chunk in own))
+
+    def __len__(self) -> int:
+        return self._groups[-1].stop if self._groups else 0
+
+    def read(self, row: int) -> bytes | str | None:
+        """The bytes of an image; the path that stands in their place, or None, where there are none.
+
+        Raises DataError for a part of a file that is damaged.
+        """
+        with self._lock:
+            for window in reversed(self._windows):
+                if window.start <= row < window.stop:
+                    break
+            else:
+                window = self._load(row)
+        return window.values[row - window.start]
+
+    def _load(self, row: int) -> _Window:
+        import pyarrow as pa
+
+        group = self._groups[int(np.searchsorted(self._ends, row, "right"))]
+        if group in self._damaged:
+            raise _damaged(group.path, self._column)
+        try:
+            window = self._load_whole(group) if group.num_bytes <= WINDOW_BYTES else self._load_next(group, row)
+        except (pa.ArrowException, OSError) as error:
+            self._stream = None
+            self._damaged.add(group)
+            raise _damaged(group.path, self._column) from error
+        return window
+
+    def _keep(self, start: int, column: Any) -> _Window:
+        window = _Window(start, start + len(column), _values(column))
+        self._windows = [*self._windows[1 - NUM_WINDOWS :], window]
+        return window
+
+    def _load_whole(self, group: _Group) -> _Window:
+        with _opened(group.path) as file:
+            column = file.read_row_group(group.number, columns=[self._column]).column(0)
+        return self._keep(group.start, column)
+
+    def _load_next(self, group: _Group, row: int) -> _Window:
+        """Go on in a group that is too large for memory, or begin it again for a row that is left behind."""
+        if self._stream is None or self._stream[0] != group or self._stream[1] > row:
+            self._stream = group, group.start, self._batches(group)
+        while True:
+            _, start, batches = self._stream
+            column = next(batches).column(0)
+            self._stream = group, start + len(column), batches
+            window = self._keep(start, column)
+            if row < window.stop:
+                return window
+
+    def _batches(self, group: _Group) -> Iterator[Any]:
+        size = max(1, (group.stop - group.start) * WINDOW_BYTES // group.num_bytes)
+        with _opened(group.path, buffer_size=2**20) as file:
+            yield from file.iter_batches(size, [group.number], [self._column])
+
+
+def _holds_bytes(kind: Any) -> bool:
     import pyarrow as pa
 
-    if not pa.types.is_struct(kind):
-        return False
-    return any(field.name == "bytes" and field.type in (pa.binary(), pa.large_binary()) for field in kind)
+    binary = (pa.binary(), pa.large_binary(), pa.binary_view())
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and field.type in binary for field in kind)
+    return kind in binary
 
 
-def _is_label_type(kind: Any) -> bool:
+def _values(column: Any) -> list[bytes | str | None]:
     import pyarrow as pa
 
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if not pa.types.is_struct(column.type):
+        return column.to_pylist()
+    fields = {field.name: place for place, field in enumerate(column.type)}
+    flat = column.flatten()
+    values = flat[fields["bytes"]].to_pylist()
+    if "path" in fields and None in values:
+        paths = flat[fields["path"]].to_pylist()
+        values = [path if value is None else value for value, path in zip(values, paths, strict=True)]
+    return values
 
 
-def _class_names(metadata: dict[bytes, bytes], label: str) -> list[str]:
-    try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
-    except (KeyError, TypeError, ValueError):
-        return []
-    return [str(name) for name in names] if isinstance(names, list) else []
-
-
-def _open(path: Path) -> Any:
+def _opened(path: Path, **options: Any) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, **options)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a Parquet file that can be read; download or write it again") from error
 
 
-def _read_column(path: Path, column: str) -> Any:
-    import pyarrow as pa
-
-    file = _open(path)
-    if column not in file.schema_arrow.names:
-        raise DataError(f"{path} has no column {column!r}; its columns are {', '.join(file.schema_arrow.names)}")
-    try:
-        return file.read(columns=[column]).column(column)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path} is damaged: its column {column!r} cannot be read; download or write it again"
-        ) from error
-
-
-def _read_labels(path: Path, column: str, places: dict[Any, int]) -> np.ndarray:
-    import pyarrow as pa
-
-    values = _read_column(path, column)
-    if values.null_count:
-        row = values.is_null().to_pylist().index(True)
-        raise DataError(f"{path}: row {row} has no label; a data set to train or test with needs one for each image")
-    if pa.types.is_integer(values.type) and not any(isinstance(key, int) for key in places):
-        labels = values.to_numpy().astype(np.int64)
-        check_labels(labels, len(places), str(path))
-        return labels
-    labels = [places.get(value, -1) for value in values.to_pylist()]
-    if -1 in labels:
-        row = labels.index(-1)
-        raise DataError(f"{path}: the label of row {row} is {values[row].as_py()!r}, none of the {len(places)} classes")
-    return np.array(labels, np.int64)
-
-
-def _decode(column: Any, path: Path) -> list[np.ndarray]:
-    """The images of a column as (H, W, C) arrays. One thread: more were not faster, small images take Python's time."""
-    encoded = column.flatten()[column.type.get_field_index("bytes")].to_pylist()
-    return [_decode_row(image, f"row {row} of {path}") for row, image in enumerate(encoded)]
-
-
-def _decode_row(encoded: bytes | None, name: str) -> np.ndarray:
-    if encoded is None:
-        raise DataError(f"{name} has no image bytes; images are stored within the file, not beside it")
-    pixels = np.asarray(read_image(encoded, name))
-    return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-def _stack(arrays: Sequence[np.ndarray], paths: Sequence[Path]) -> np.ndarray:
-    """(N, H, W, C); grey images among RGB ones become RGB."""
-    if not arrays:
-        raise DataError(f"{paths[0]} holds no image")
-    for array in arrays:
-        if array.shape[:2] != arrays[0].shape[:2]:
-            sizes = f"{arrays[0].shape[1]}x{arrays[0].shape[0]} and {array.shape[1]}x{array.shape[0]}"
-            raise DataError(
-                f"{paths[0]} holds images of different sizes, {sizes} among them; "
-                "store them at one size, sets of mixed sizes cannot be read yet"
-            )
-    channels = max(array.shape[2] for array in arrays)
-    stacked = np.empty((len(arrays), *arrays[0].shape[:2], channels), np.uint8)
-    for index, array in enumerate(arrays):
-        stacked[index] = array
-    return stacked
+def _damaged(path: Path, column: str) -> DataError:
+    return DataError(f"{path} is damaged: its column {column!r} cannot be read; download or write it again")

@@ -5,29 +5,34 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from vitrail.data.cifar import holds_cifar, open_cifar
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.files import files_dataset
 from vitrail.data.folders import list_class_folders
 from vitrail.data.groups import check_group
+from vitrail.data.hub_sets import PREFIX, HubSource, fetch_source, parse_source
 from vitrail.data.idx import holds_idx, open_idx
 from vitrail.data.joined import join_datasets
 from vitrail.data.named import NAMED
-from vitrail.data.parquet import find_parquet_splits, open_parquet
+from vitrail.data.parquet import find_parquet_splits
 from vitrail.data.records import ReadOptions
-from vitrail.errors import ConfigError, DataError, suggest
+from vitrail.data.shard_names import holds_shards, names_shards
+from vitrail.data.shards import open_shards
+from vitrail.data.tables import TABLE_SUFFIXES, find_table_splits, is_table, open_tables
+from vitrail.errors import CheckpointError, ConfigError, DataError, suggest
 
 __all__ = ["Dataset", "ImageSet", "open_dataset"]
 
 _ACCEPTED = (
-    "a folder of images for each class, the four IDX files of MNIST, or Parquet files named train-*, validation-*, "
-    "test-* as on the Hugging Face hub"
+    "a folder of images for each class, the four IDX files of MNIST, Parquet files named train-*, validation-*, "
+    "test-* as on the Hugging Face hub, or tables train.csv, test.csv"
 )
 
 
 def open_dataset(*data: str | Path, options: ReadOptions | None = None) -> Dataset:
     """The data set that `data` name, several joined to one, read as `options` say.
 
-    Each is a name in NAMED, a folder of class folders or of IDX or Parquet files, or one .parquet file.
+    Each is a name in NAMED, a folder of class folders, of IDX files or of a table for each split, or a table.
 
     A name is looked for in the folder of that name in $VITRAIL_DATA; `digits` needs no files. A name wins over a folder
     of the same name in the current directory: `mnist` is the named set, `./mnist` the folder. A data set opened from a
@@ -51,28 +56,34 @@ def has_columns(*data: str | Path) -> bool:
 
 
 def _has_columns(data: str | Path) -> bool:
+    if str(data).startswith(PREFIX):
+        return True  # there are few sets of another kind on the hub
     path = Path(os.environ.get("VITRAIL_DATA") or os.devnull, data) if data in NAMED else Path(data)
     if path.is_dir():
-        return bool(find_parquet_splits(path))
-    return path.suffix.lower() == ".parquet"
+        return bool(find_table_splits(path) or find_parquet_splits(path)) or holds_shards(path)
+    return is_table(path) or names_shards(data)
 
 
 def _open(data: str | Path, options: ReadOptions) -> Dataset:
     if isinstance(data, str) and data in NAMED:
         return _open_named(data, options)
+    if str(data).startswith(PREFIX):
+        return _open_hub(parse_source(str(data)), options)
     path = Path(data)
+    if names_shards(data) and not os.path.isdir(path):
+        return open_shards(data, options)
     if str(data) and os.path.isdir(path):
         return _open_folder(path, path.resolve().name, options=options)
     if os.path.isfile(path):
-        if path.suffix.lower() != ".parquet":
-            raise DataError(f"{data} is not a .parquet file; a data set is one, or a folder with {_ACCEPTED}")
-        return open_parquet({"all": [path]}, path.stem)
-    if os.path.exists(data):
-        raise DataError(f"{data} is neither a folder nor a .parquet file; a data set is one of these, or a name")
-    if path.name != str(data) or path.suffix:
-        raise ConfigError(
-            f"{data} does not exist; a data set is one of {', '.join(NAMED)}, a folder or a .parquet file"
+        if is_table(path):
+            return open_tables({"all": [path]}, path.stem, options=options)
+        raise DataError(
+            f"{data} is no table ({', '.join(TABLE_SUFFIXES)}); a data set is one, or a folder with {_ACCEPTED}"
         )
+    if os.path.exists(data):
+        raise DataError(f"{data} is neither a folder nor a file; a data set is one of these, or a name")
+    if path.name != str(data) or path.suffix:
+        raise ConfigError(f"{data} does not exist; a data set is one of {', '.join(NAMED)}, a folder or a table")
     near = suggest(str(data).lower().replace("-", "_"), NAMED)
     raise ConfigError(f"No data set named {str(data)!r}.{near} Names are {', '.join(NAMED)}; a path works as well")
 
@@ -83,23 +94,37 @@ def _open_named(name: str, options: ReadOptions) -> Dataset:
         read = named.read
         return Dataset(name, named.classes, ("all",), lambda _: read())
     root = os.environ.get("VITRAIL_DATA")
-    local = f", or write ./{name} for the folder of that name here" if Path(name).is_dir() else ""
-    if not root:
+    if root and Path(root, name).is_dir():
+        return _open_folder(Path(root, name), name, named.classes, options=options)
+    assert named.repository is not None
+    try:
+        return _open_hub(HubSource(named.repository), options, name, named.classes)
+    except CheckpointError as error:
+        missing = f"{Path(root, name)} does not exist" if root else "$VITRAIL_DATA is not set"
+        local = f", or write ./{name} for the folder of that name here" if Path(name).is_dir() else ""
         raise ConfigError(
-            f"{name} is looked for in $VITRAIL_DATA, which is not set; "
+            f"{missing}, and {name} could not be fetched ({str(error).partition(';')[0]}); "
             f"set VITRAIL_DATA to the folder that holds {name}/{local}"
-        )
-    folder = Path(root, name)
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} does not exist; set VITRAIL_DATA to the folder that holds {name}/{local}")
-    return _open_folder(folder, name, named.classes, options=options)
+        ) from None
+
+
+def _open_hub(source: HubSource, options: ReadOptions, name: str = "", classes: tuple[str, ...] = ()) -> Dataset:
+    files = fetch_source(source, offline=options.offline)
+    name = name or source.name
+    if files.splits:
+        return open_tables(files.splits, name, classes, options, grows=False)
+    return _open_folder(files.folder, name, classes, options=options)
 
 
 def _open_folder(folder: Path, name: str, classes: tuple[str, ...] = (), *, options: ReadOptions) -> Dataset:
     if holds_idx(folder):
         return open_idx(folder, name, classes)
-    splits = find_parquet_splits(folder)
+    if holds_cifar(folder):
+        return open_cifar(folder, name)
+    splits = find_parquet_splits(folder) or find_table_splits(folder)
     if splits:
-        return open_parquet(splits, name, classes)
+        return open_tables(splits, name, classes, options, grows=name not in NAMED)
+    if holds_shards(folder):
+        return open_shards(folder, options, name, classes)
     listing = list_class_folders(folder, f"a data set's folder holds {_ACCEPTED}", grouped=options.group == "folder")
     return files_dataset(folder, name, listing, options)

@@ -125,4 +125,8 @@ def is_mapped(pixels: Pixels) -> bool:
 def look_at(records: Records, place: int, preprocess: Preprocess) -> tuple[str, np.ndarray]:
     """The content hash of an image and its pixels at a model's size. Raises DataError if it cannot be read."""
     reading = read_for(records.read(place), preprocess, records.names[place])
-    return content_hash(np.asarray(reading.original)), reading.pixels
+    original, pixels = reading.original, reading.pixels
+    as_it_is = preprocess.crop_rate == 1 and preprocess.fit != "native" and original.size == pixels.shape[1::-1]
+    if as_it_is and len(original.getbands()) == pixels.shape[2]:
+        return content_hash(pixels), pixels  # small images are copied for longer than they are hashed
+    return content_hash(np.asarray(original)), pixels

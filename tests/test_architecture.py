@@ -24,7 +24,7 @@ LAYERS = (
     ("hub",),
     ("models", "data", "figures"),
     ("config",),
-    ("recipes", "checkpoint", "weight_files", "descriptions", "evaluation"),
+    ("recipes", "checkpoint", "weight_files", "descriptions", "fitting", "evaluation"),
     ("predictions", "runs", "environment"),
     ("engines", "pretrained", "sorting", "suggestions"),
     ("training", "interpretation"),

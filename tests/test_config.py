@@ -211,7 +211,7 @@ def test_a_name_cannot_be_changed_without_what_it_names(key: str, option: str) -
         ("training.warmup_rate", "-0.1", "training.warmup_rate=-0.1 is not possible; use 0 or more"),
         ("training.compile", "yes", "training.compile='yes' is not possible. Use one of auto, on, off"),
         ("data.validation_rate", "1", "data.validation_rate=1 is not possible; use a number less than 1"),
-        ("data.fit", "stretch", "data.fit='stretch' is not possible. Use one of pad, crop, squash"),
+        ("data.fit", "stretch", "data.fit='stretch' is not possible. Use one of auto, pad, crop, squash, native"),
         ("data.augment.flip_rate", "2", "data.augment.flip_rate=2 is not possible; use 1 or less"),
         ("data.augment.rotate_degrees", "181", "data.augment.rotate_degrees=181 is not possible; use 180 or less"),
         ("data.augment.mixup_alpha", "inf", "data.augment.mixup_alpha=inf is not possible; use a finite number"),

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vitrail.data.augment import AugmentConfig
-from vitrail.data.preprocess import Fit
 from vitrail.errors import ConfigError, from_validation, nearest
 from vitrail.models.families import AnyModelConfig
 from vitrail.models.vit_config import ViTConfig
@@ -37,8 +36,8 @@ class DataConfig(BaseModel):
     """seed of the splits; apart from `seed`, so that seeds can be compared over one split"""
     fold: Annotated[str, Field(pattern=r"^\d+/\d+$")] | None = None
     """one of k folds in place of drawn splits, as 2/5: that fold is the test, the next validation; none: by rates"""
-    fit: Fit = "pad"
-    """how images of another shape become image_size: pad, crop or squash"""
+    fit: Literal["auto", "pad", "crop", "squash", "native"] = "auto"
+    """how images of another shape become image_size: pad, crop, squash or native; auto: by the shapes of the images"""
     crop_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     """with fit=crop, the part of the shorter side that is kept; published models have 0.875 to 1"""
     image_column: str | None = None

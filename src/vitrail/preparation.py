@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vitrail import models
 from vitrail.config import RunConfig, config_to_json, differences, with_settings
-from vitrail.data.audit import Audit, audit_dataset, check_broken
+from vitrail.data.audit import Audit, audit_dataset, broken_sentence, check_broken
 from vitrail.data.corrections import Corrections, check_corrections, corrected, read_corrections
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.drawing import parse_fold
@@ -24,6 +22,7 @@ from vitrail.data.records import ReadOptions
 from vitrail.data.sources import open_dataset
 from vitrail.data.splits import Splits, fingerprint, make_splits, read_splits
 from vitrail.errors import ConfigError, DataError
+from vitrail.fitting import fit_to_pixels, fit_to_shapes
 from vitrail.initialization import InitialWeights, begun_from, initial_weights, open_initial, reopened
 from vitrail.models.adaptation import adapt_scaling
 from vitrail.pretrained import Pretrained, settled
@@ -165,6 +164,7 @@ def prepare_new(
     named = _requested_config(request, dataset).model if init is not None and is_named else None
     pretrained = None if init is None else open_initial(init, named, offline=request.offline)
     config = _fit_to_classes(_requested_config(request, dataset, pretrained), request, dataset, pretrained)
+    config = fit_to_shapes(config, dataset, request.settings or {})
     initial = None if pretrained is None else initial_weights(pretrained, config, dataset.classes)
     check_tracker(config.training.tracker)
     if config.data.fold is not None:
@@ -181,19 +181,25 @@ def prepare_new(
             logger.info("%s", sentence)
     rates = config.data.validation_rate, config.data.test_rate
     splits = make_splits(dataset, *rates, config.data.split_seed, preprocess, config.data.fold)
+    if audit is None:
+        for split, files in dataset.broken.items():
+            check_broken(dataset, split, len(dataset.prepared(split, preprocess)), config.data.max_broken_rate)
+            if files:
+                logger.info("%s", broken_sentence(split, files))
     train, validation = (splits.images(dataset, name, preprocess) for name in ("train", "validation"))
     test = splits.parts["test"].members if "test" in splits.parts else None
     counts = f"{len(train):,} images to train on, {len(validation):,} to choose the best epoch by"
     logger.info("%s", f"{dataset.name}: {counts}" + ("" if test is None else f", {len(test.names):,} for the test"))
     content = TrainingData(dataset, splits, train, validation, audit, corrections, initial)
-    return _fit_to_pixels(config, train), content
+    return fit_to_pixels(config, train), content
 
 
 def audit_requested(request: Request) -> Audit:
     """What is wrong with the data asked for, read as a training on it would read them."""
     original, corrections = open_requested(request)
     dataset = original if corrections is None else corrected(original, corrections)
-    preprocess = preprocess_of(_fit_to_classes(_requested_config(request, dataset), request, dataset))
+    config = _fit_to_classes(_requested_config(request, dataset), request, dataset)
+    preprocess = preprocess_of(fit_to_shapes(config, dataset, request.settings or {}))
     if corrections is not None:
         check_corrections(original, corrections, preprocess)
     return audit_dataset(dataset, preprocess)
@@ -254,9 +260,12 @@ def _requested_config(request: Request, dataset: Dataset, pretrained: Pretrained
             size = [max(1, round(side * shrink)) for side in (rows, columns)]
             config = with_settings(config, {"model.image_size": size})
     if pretrained is not None and request.init is not None:  # else they are in the config of the run that had them
-        fit = request.recipe is None and request.like is None
+        fit = config.data.fit == "auto"  # a recipe, or a run, that names a fit keeps it
         config = begun_from(config, pretrained, settled(request.init), model=request.model, fit=fit)
-    return with_settings(config, {**request.all_settings(), "data.source": source, "data.also": also})
+    asked = request.all_settings()
+    if asked.get("data.fit", config.data.fit) != config.data.fit:
+        asked = {"data.crop_rate": 1.0, **asked}  # that of the recipe or the weights belongs to their fit
+    return with_settings(config, {**asked, "data.source": source, "data.also": also})
 
 
 def _with_model(config: RunConfig, name: str | None) -> RunConfig:
@@ -311,7 +320,10 @@ def _with_said(config: RunConfig, request: Request) -> RunConfig:
     """The config of a run with what the user asks for now: the same config where the two agree."""
     init = None if request.init is None else settled(request.init)
     names = {"recipe": request.recipe, "model_name": request.model, "init": init}
-    asked = with_settings(config, request.all_settings())
+    settings = request.all_settings()
+    if settings.get("data.fit") == "auto":
+        del settings["data.fit"]  # the run has what came of it
+    asked = with_settings(config, settings)
     return asked.model_copy(update={key: name for key, name in names.items() if name is not None})
 
 
@@ -335,24 +347,12 @@ def _fit_to_classes(
     return with_settings(config, fitted)
 
 
-def _fit_to_pixels(config: RunConfig, train: ImageSet) -> RunConfig:
-    """The config with the mean and deviation of the training images, where it has none."""
-    if config.model.mean is not None and config.model.std is not None:
-        return config
-    # Counted by value: exact, and many times faster than sums over all pixels.
-    counts = [
-        np.bincount(train.pixels[..., channel].ravel(), minlength=256) for channel in range(train.pixels.shape[3])
-    ]
-    levels = np.arange(256)
-    means = [float(np.average(levels, weights=count)) for count in counts]
-    deviations = [
-        float(np.average((levels - mean) ** 2, weights=count)) ** 0.5 for count, mean in zip(counts, means, strict=True)
-    ]
-    mean = [round(value / 255, 6) for value in means]
-    std = [max(round(value / 255, 6), 1e-3) for value in deviations]
-    return with_settings(config, {"model.mean": config.model.mean or mean, "model.std": config.model.std or std})
-
-
 def preprocess_of(config: RunConfig) -> Preprocess:
     """How images become the input of the config's model."""
-    return Preprocess(image_size=config.model.image_size, channels=config.model.in_chans, fit=config.data.fit)
+    assert config.data.fit != "auto"
+    return Preprocess(
+        image_size=config.model.image_size,
+        channels=config.model.in_chans,
+        fit=config.data.fit,
+        crop_rate=config.data.crop_rate,
+    )

@@ -12,7 +12,7 @@ from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 from torchvision.transforms import functional as F
 
 from vitrail.data.images import read_image
-from vitrail.data.preprocess import Preprocess, prepare, prepare_many, read_for, read_prepared
+from vitrail.data.preprocess import Preprocess, prepare, prepare_many, read_for, read_prepared, visible
 from vitrail.errors import ConfigError
 
 
@@ -116,6 +116,18 @@ def test_native_arrays_that_have_the_size_are_image_everywhere():
     result = prepare_many(images, settings(4, 5, fit="native"))
     np.testing.assert_array_equal(result[..., :3], images)
     assert (result[..., 3] == 255).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_padding_that_is_left_out_is_seen_as_grey(channels):
+    image = Image.new("RGB", (8, 4), "white")
+    seen = visible(prepare(image, settings(8, 8, channels, "native"))[None])
+    assert seen.shape == (1, 8, 8, channels)
+    assert seen.dtype == np.uint8
+    assert (seen[0, 2:6] == 255).all()
+    assert (seen[0, [0, 1, 6, 7]] == 128).all()
+    padded = prepare(image, settings(8, 8, channels))[None]
+    assert visible(padded) is padded
 
 
 def jpeg(rows: int, columns: int) -> bytes:

@@ -45,7 +45,8 @@ def test_all_else_is_padded():
     assert fit == "pad"
     assert reason == (
         "Images are 0.50 to 1.33 times as wide as high, the model's 1.00: they are padded (data.fit=pad), as "
-        "cropping would cut off 50% of some; data.fit=crop fills the model's view, data.fit=native lets a ViT leave the padding out"
+        "cropping would cut off 50% of some; data.fit=crop fills the model's view, data.fit=native lets a ViT leave "
+        "the padding out"
     )
 
 

@@ -49,7 +49,7 @@ def test_published_cnns_train_as_published_and_with_nothing_else(config: RunConf
     assert (training.warmup_rate, training.weight_decay, training.label_smoothing, training.ema_decay) == (0, 0, 0, 0)
     assert training.clip_norm is training.early_stop_epochs is None
     assert config.data.augment == AugmentConfig()
-    assert config.data.fit == "crop"
+    assert (config.data.fit, config.data.crop_rate) == ("crop", 0.875)  # 256, of which the middle 224
     assert config.model.mean == config.model.std == (0.5, 0.5, 0.5)
 
 

@@ -13,7 +13,7 @@ from vitrail.recipes.photos import photos, s3_vit_256
 def test_photos_is_small_and_for_square_colour_images() -> None:
     config = photos()
     assert count_parameters(config.model) == 245_002
-    assert (config.model.image_size, config.model.in_chans, config.data.fit) == ((64, 64), 3, "pad")
+    assert (config.model.image_size, config.model.in_chans, config.data.fit) == ((64, 64), 3, "auto")
     assert (config.training.epochs, config.training.batch_size, config.training.optimizer) == (115, 64, "muon")
     assert config.training.time_seconds is None
 

@@ -121,6 +121,13 @@ def prepare_many(images: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     return prepared
 
 
+def visible(images: np.ndarray) -> np.ndarray:
+    """Prepared images as one looks at them: uint8 (N, rows, columns, 1 or 3), with grey where fit=native padded."""
+    if images.shape[3] in _MODES:
+        return images
+    return np.where(images[..., -1:] > 127, images[..., :-1], np.uint8(128))
+
+
 def _target(preprocess: Preprocess) -> tuple[int, int]:
     """Rows and columns that images are resized for, of which `image_size` is kept; as timm rounds them."""
     rows, columns = preprocess.image_size

@@ -141,8 +141,8 @@ class ViTConfig(ImageModelConfig):
             )
         if self.padding_mask and self.patch_drop_rate:
             raise ValueError(
-                "padding_mask=true, as data.fit=native sets it, and patch_drop_rate do not go together; "
-                "use patch_drop_rate=0, or another fit"
+                f"padding_mask=true and patch_drop_rate={self.patch_drop_rate:g} do not go together; "
+                "use patch_drop_rate=0, or another fit than native"
             )
         if self.patch_norm and self.stem != "linear":
             raise ValueError("patch_norm=true needs stem='linear'; a convolutional stem has no patches to normalise")

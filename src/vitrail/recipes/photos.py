@@ -19,7 +19,6 @@ def photos() -> RunConfig:
         model_name="vit_micro_conv16_64",
         data=DataConfig(
             source="photos",
-            fit="pad",
             augment=AugmentConfig(
                 shift_pixels=5,
                 rotate_degrees=10,

@@ -31,7 +31,7 @@ def model_card(card: ModelCard, repository: str, result: Mapping[str, Any], coun
         "",
         f"# {repository.rpartition('/')[2]}",
         "",
-        f"{card.model_name}, {result['parameters']:,} parameters, sorts images into {len(card.classes)} classes.",
+        f"{card.model_name}, {result['parameters']:,} parameters, {_task(card)}.",
         "",
         *_classes(card.classes),
         "## Results",
@@ -51,7 +51,7 @@ def model_card(card: ModelCard, repository: str, result: Mapping[str, Any], coun
         "",
         "```python",
         "import vitrail",
-        f'vitrail.load("hf:{repository}").predict("image.jpg").label',
+        f'vitrail.load("hf:{repository}").predict("image.jpg").{"labels" if card.multilabel else "label"}',
         "```",
         "",
         f"{_preparation(card)} Probabilities are calibrated by a temperature of {card.temperature:.3g}, fitted on"
@@ -60,12 +60,19 @@ def model_card(card: ModelCard, repository: str, result: Mapping[str, Any], coun
         "",
         "## Limits",
         "",
-        "- It knows these classes alone: an image of anything else gets one of them too.",
+        "- It knows these classes alone: an image of anything else "
+        + ("may get some of them too." if card.multilabel else "gets one of them too."),
         "- The results are of images like those it was trained on; on others, measure them: "
         f"`vitrail evaluate hf:{repository} DATA`.",
         *_license(provenance.get("init")),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _task(card: ModelCard) -> str:
+    if card.multilabel:
+        return f"gives an image those of {len(card.classes)} labels whose probability is above a half"
+    return f"sorts images into {len(card.classes)} classes"
 
 
 def _base_model(init: Mapping[str, Any] | None) -> list[str]:
@@ -81,6 +88,7 @@ def _classes(classes: tuple[str, ...]) -> list[str]:
 
 def _results(result: Mapping[str, Any]) -> list[str]:
     """A table of the splits that were measured, with 95 % intervals."""
+    averages: list[str] = []
     rows = [
         "| split | images | accuracy | 95 % interval | balanced accuracy | calibration error |",
         "|---|" + "---:|" * 5,
@@ -89,10 +97,15 @@ def _results(result: Mapping[str, Any]) -> list[str]:
         if split in result:
             of = result[split]
             low, high = of["accuracy_ci95"]
+            balanced = "-" if of["balanced_accuracy"] is None else f"{of['balanced_accuracy']:.4f}"
             rows.append(
                 f"| {split} | {of['images']:,} | {of['accuracy']:.4f} | {low:.4f} to {high:.4f} "
-                f"| {of['balanced_accuracy']:.4f} | {of['ece']:.4f} |"
+                f"| {balanced} | {of['ece']:.4f} |"
             )
+            if of.get("mean_average_precision") is not None:
+                averages.append(f"Mean average precision, {split}: {of['mean_average_precision']:.4f}.")
+    if averages:
+        rows += ["", "Accuracy counts images with exactly their labels.", *averages]
     rows += ["", "The best epoch was chosen, and probabilities were calibrated, on the validation images."]
     if "test" not in result:
         rows.append(
@@ -130,8 +143,11 @@ def _preparation(card: ModelCard) -> str:
         "pad": "padded to that shape",
         "crop": "filled, what sticks out is cut off evenly",
         "squash": "stretched to that shape",
+        "native": "padded to that shape, the padding left out of attention",
     }
-    return f"Images become {rows}x{columns} pixels, {colours}, {fits[card.preprocess.fit]}."
+    rate = card.preprocess.crop_rate
+    kept = "" if rate == 1 else f", from a size of which the middle {rate:.1%} of each side are kept"
+    return f"Images become {rows}x{columns} pixels, {colours}, {fits[card.preprocess.fit]}{kept}."
 
 
 def _threshold(card: ModelCard) -> list[str]:

@@ -1,0 +1,67 @@
+"""A config fitted to its data: to the shapes of the images, and to their pixels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vitrail.config import RunConfig, with_settings
+from vitrail.data.dataset import Dataset, ImageSet
+from vitrail.data.ratios import choose_fit
+from vitrail.errors import ConfigError
+from vitrail.models.vit_config import ViTConfig
+
+logger = logging.getLogger(__name__)
+
+
+def fit_to_shapes(config: RunConfig, dataset: Dataset, asked: Mapping[str, Any]) -> RunConfig:
+    """The config with the fit that the images' shapes suggest, where it has none, and a model that goes with its fit.
+
+    `asked` are the settings that the user gave. Raises ConfigError for a fit that the model cannot have.
+    """
+    fit, rate = config.data.fit, config.data.crop_rate
+    if fit == "auto" and rate < 1:
+        fit = "crop"
+    elif fit == "auto":
+        fit, reason = choose_fit(dataset.sampled_shapes(), config.model.image_size)
+        if reason:
+            logger.info("%s", reason)
+    native = fit == "native"
+    settings: dict[str, Any] = {"data.fit": fit}
+    if native and rate < 1:
+        raise ConfigError(
+            f"data.crop_rate={rate:g} cuts images off, and data.fit=native keeps them whole; leave one out"
+        )
+    if isinstance(config.model, ViTConfig):
+        if "model.padding_mask" in asked and config.model.padding_mask != native:
+            raise ConfigError("model.padding_mask follows from the fit; ask for data.fit=native, or for another, alone")
+        settings["model.padding_mask"] = native
+    elif native:
+        raise ConfigError(
+            f"data.fit=native leaves padding out of attention, which {config.model_name} cannot; use a ViT, such as "
+            "--model vit_micro_conv16_64 or vit_tiny_patch16_224, or data.fit=pad"
+        )
+    return with_settings(config, settings)
+
+
+def fit_to_pixels(config: RunConfig, train: ImageSet) -> RunConfig:
+    """The config with the mean and deviation of the training images, where it has none."""
+    if config.model.mean is not None and config.model.std is not None:
+        return config
+    # Counted by value: exact, and many times faster than sums over all pixels.
+    channels, levels = config.model.in_chans, np.arange(256)
+    counts = np.zeros((channels, 256), np.int64)
+    for block in train.blocks():
+        inside = ... if block.shape[3] == channels else block[..., -1] > 0  # padding is no part of the images
+        for channel in range(channels):
+            counts[channel] += np.bincount(block[..., channel][inside].ravel(), minlength=256)
+    means = [float(np.average(levels, weights=count)) for count in counts]
+    deviations = [
+        float(np.average((levels - mean) ** 2, weights=count)) ** 0.5 for count, mean in zip(counts, means, strict=True)
+    ]
+    mean = [round(value / 255, 6) for value in means]
+    std = [max(round(value / 255, 6), 1e-3) for value in deviations]
+    return with_settings(config, {"model.mean": config.model.mean or mean, "model.std": config.model.std or std})

@@ -139,9 +139,7 @@ def test_a_shard_that_is_gone_is_named(shard, web, monkeypatch):
         os.unlink(shard.place)
     waited: list[float] = []
     monkeypatch.setattr(shard_files.time, "sleep", waited.append)
-    with pytest.raises(
-        SourceError, match=rf"^{shard.place} is gone; put it back; a training that has begun goes on with --resume$"
-    ):
+    with pytest.raises(SourceError, match=rf"^{shard.place} is gone; put it back$"):
         part(shard, ShardReader(), 0, 5)
     assert len(waited) == 2
 
@@ -179,9 +177,7 @@ def test_a_server_that_fails_is_named_after_its_own_tries(web):
     shard = find_shard(f"{web.url}/a.tar")
     web.statuses["a.tar"] = [503] * 99
     web.requests.clear()
-    with pytest.raises(
-        SourceError, match=r"a\.tar cannot be read, tried 3 times: the server answers HTTP 503 .*--resume$"
-    ):
+    with pytest.raises(SourceError, match=r"a\.tar cannot be read, tried 3 times: the server answers HTTP 503 "):
         part(shard, ShardReader(), 0, 5)
     assert len(web.requests) == 3
 

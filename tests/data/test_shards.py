@@ -45,6 +45,25 @@ def test_images_come_in_the_order_of_the_shards():
     assert all((images.pixels[number] == decoded(every[f"{number:05d}.png"])).all() for number in range(12))
 
 
+def test_samples_are_those_of_webdataset():
+    from webdataset import ShardWriter
+    from webdataset.tariterators import group_by_keys, tar_file_iterator
+
+    with ShardWriter("birds-%03d.tar", maxcount=3, verbose=0) as writer:
+        for number in range(8):
+            key = f"v1.0/{'éa'[number % 2]}{number}"
+            writer.write({"__key__": key, "png": png(number), "cls": number % 3, "mask.png": png(number + 100)})
+    theirs = []
+    for number in range(3):
+        with open(f"birds-{number:03d}.tar", "rb") as file:
+            theirs += group_by_keys(member | {"__url__": ""} for member in tar_file_iterator(file))
+    dataset = open_dataset("birds-{000..002}.tar")
+    ours = dataset.read("all")
+    assert [name.partition("/")[2] for name in ours.names] == [f"{sample['__key__']}.png" for sample in theirs]
+    assert [dataset.classes[label] for label in ours.labels] == [sample["cls"].decode() for sample in theirs]
+    assert all((image == decoded(sample["png"])).all() for image, sample in zip(ours.pixels, theirs, strict=True))
+
+
 def test_published_splits():
     write_shard(Path("s/train-0.tar"), samples(6))
     write_shard(Path("s/val-0.tar"), samples(3, first=6))
@@ -153,13 +172,16 @@ def test_no_url_is_asked_for_offline():
         open_shards("https://host/a.tar?key=1", ReadOptions(offline=True))
 
 
-def test_a_shard_that_vanishes_stops_what_reads_it(write_tree):
+def test_a_shard_that_changes_stops_what_reads_it(write_tree):
     write_shard(Path("a.tar"), samples(4))
     streamed = open_dataset("a.tar", options=ReadOptions(serving="stream")).prepared("all", EIGHT)
     assert streamed.pixels[:].shape == (4, 8, 8, 3)
     os.utime("a.tar", (9, 9))
     write_shard(Path("a.tar"), samples(4, first=3))
-    with pytest.raises(SourceError, match=r"^a\.tar was changed while it was in use; .* goes on with --resume$"):
+    with pytest.raises(
+        SourceError,
+        match=r"^a\.tar was changed while it was in use; put the old file back, or start again with the new one$",
+    ):
         streamed.pixels[:]
 
 
@@ -168,5 +190,5 @@ def test_a_shard_that_vanishes_before_it_is_decoded_leaves_no_image_out():
     write_shard(Path("a-1.tar"), samples(1, first=40))
     dataset = open_dataset("a-{0..1}.tar")
     os.unlink("a-1.tar")
-    with pytest.raises(SourceError, match=r"^a-1\.tar is gone; put it back; a training that has begun goes on"):
+    with pytest.raises(SourceError, match=r"^a-1\.tar is gone; put it back$"):
         dataset.prepared("all", EIGHT)

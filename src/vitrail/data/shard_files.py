@@ -108,17 +108,14 @@ class ShardReader:
             except (MissingError, FileNotFoundError):
                 problem = "is gone; put it back"
             except DataError as error:  # tried already
-                raise SourceError(f"{error}; {_GO_ON}") from error
+                raise SourceError(str(error)) from error
             except OSError as error:
                 problem = f"cannot be read: {error.strerror or error}"
             self._files.forget(shard.place)
             self._blocks.forget(shard.place)
             if left:
                 time.sleep(PAUSE_SECONDS)
-        raise SourceError(f"{shard.shown} {problem}; {_GO_ON}")
-
-
-_GO_ON = "a training that has begun goes on with --resume"
+        raise SourceError(f"{shard.shown} {problem}")
 
 
 class _OpenFiles:

@@ -117,7 +117,8 @@ def _records(
 def _key(shards: Sequence[Shard], columns: Columns) -> str:
     places = [shard.place if is_url(shard.place) else os.path.realpath(shard.place) for shard in shards]
     digest = hashlib.sha256(json.dumps([places, columns.image, columns.label]).encode()).hexdigest()[:16]
-    return f"{_shown(places[0])} and {len(places) - 1:,} more shards|{digest}"
+    more = f" and {len(places) - 1:,} more" if len(places) > 1 else ""
+    return f"{_shown(places[0])}{more}|{digest}"
 
 
 def _titles(places: Sequence[str]) -> list[str]:

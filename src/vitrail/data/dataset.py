@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from vitrail.data.preprocess import Preprocess, prepare_many
 from vitrail.errors import ConfigError, DataError, suggest
 
 Shape = tuple[int, int, int]  # rows, columns, channels
+Sample = tuple[str, bytes | Path | np.ndarray]  # an image's name, and the image as it is stored
 
 
 class LazyPixels(Protocol):
@@ -110,7 +112,8 @@ class Dataset:
     split read so far, the files left out because they cannot be read, name and reason; `ignored` the files passed
     over because they are no images. With `multilabel` an image may have any number of labels. `headers` reads what the
     files of a split say of themselves, by the names of their images; those that cannot be read are missing. `shapes`
-    gives rows and columns, int (n, 2), of some of the images to train on, where they differ.
+    gives rows and columns, int (n, 2), of some of the images to train on, where they differ; `samples` so many of these
+    images as they are stored, file or bytes, with their names.
     """
 
     name: str
@@ -126,6 +129,7 @@ class Dataset:
     multilabel: bool = False
     headers: Callable[[str], Mapping[str, Header]] | None = field(default=None, repr=False)
     shapes: Callable[[], np.ndarray] | None = field(default=None, repr=False)
+    samples: Callable[[int], Sequence[Sample]] | None = field(default=None, repr=False)
     _kept: dict[str | tuple[str, Preprocess], ImageSet] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -144,6 +148,14 @@ class Dataset:
     def sampled_shapes(self) -> np.ndarray:
         """Rows and columns, int (n, 2), of some of the images to train on."""
         return np.array([self.shape[:2]]) if self.shapes is None else self.shapes()
+
+    def stored_samples(self, count: int) -> Sequence[Sample]:
+        """So many of the images to train on, as they are stored, with their names, from all parts of the set."""
+        if self.samples is not None:
+            return self.samples(count)
+        images = self.read(self.training_source)
+        chosen = images.take(spread(len(images), count))
+        return [*zip(chosen.names, chosen.pixels[:], strict=True)]
 
     def read(self, split: str) -> ImageSet:
         """The images of one published split at their own size; no file of another split is opened.
@@ -171,6 +183,11 @@ class Dataset:
         if split not in self.published:
             near = suggest(split, self.published)
             raise ConfigError(f"{self.name} has no split {split!r}.{near} It has {', '.join(self.published)}")
+
+
+def spread(total: int, count: int) -> np.ndarray:
+    """`count` of the indices 0..total - 1 at even distances, all of them if they are fewer."""
+    return np.linspace(0, total - 1, min(total, count)).astype(np.int64)
 
 
 def number_names(split: str, count: int) -> tuple[str, ...]:

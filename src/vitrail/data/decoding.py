@@ -15,7 +15,7 @@ import numpy as np
 from vitrail.data.building import Building
 from vitrail.data.cache import ImageCache, Known
 from vitrail.data.cache_entries import make_room
-from vitrail.data.dataset import Dataset, ImageSet, Pixels, Shape
+from vitrail.data.dataset import Dataset, ImageSet, Pixels, Sample, Shape, spread
 from vitrail.data.groups import with_groups
 from vitrail.data.headers import Header, read_header
 from vitrail.data.images import read_shape
@@ -73,9 +73,16 @@ def records_dataset(
             None if records.groups is None else tuple(records.groups[index] for index in kept),
         )
 
+    def trained_on() -> Records:
+        return records_of("train" if "train" in splits else next(iter(splits)))
+
     @cache
     def sampled() -> tuple[np.ndarray, list[str]]:
-        return sampled_shapes(records_of("train" if "train" in splits else next(iter(splits))))
+        return sampled_shapes(trained_on())
+
+    def samples(count: int) -> list[Sample]:
+        records = trained_on()
+        return [(records.names[index], records.read(index)) for index in map(int, spread(len(records), count))]
 
     def headers(split: str) -> Mapping[str, Header]:
         return read_headers(records_of(split), num_workers)
@@ -93,6 +100,7 @@ def records_dataset(
         multilabel=multilabel,
         headers=headers,
         shapes=lambda: sampled()[0][:, :2],
+        samples=samples,
     )
 
 

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from vitrail.data.dataset import Dataset, ImageSet, Shape, map_labels
+from vitrail.data.dataset import Dataset, ImageSet, Sample, Shape, map_labels, spread
 from vitrail.data.headers import Header
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.streaming import joined_pixels
@@ -85,6 +85,10 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
     def shapes() -> np.ndarray:
         return np.concatenate([dataset.sampled_shapes() for dataset in trained_on()])
 
+    def samples(count: int) -> list[Sample]:
+        together = [sample for dataset in trained_on() for sample in dataset.stored_samples(count)]
+        return [together[index] for index in spread(len(together), count).tolist()]
+
     published = tuple(split for split in ("train", "validation", "test") if split in drawn) or ("all",)
     if drawn and "train" not in published and any(dataset.published == ("all",) for dataset in datasets):
         published = ("train", *published)
@@ -104,6 +108,7 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
         multilabel=datasets[0].multilabel,
         headers=headers,
         shapes=shapes,
+        samples=samples,
     )
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vitrail.figures.curves import draw_curves
     from vitrail.figures.png import save_figure
     from vitrail.figures.predictions import draw_predictions
+    from vitrail.figures.preview import draw_preview
     from vitrail.figures.reliability import draw_reliability
     from vitrail.figures.samples import draw_samples
 
@@ -20,6 +21,7 @@ _MODULES = {
     "draw_coverage": "vitrail.figures.coverage",
     "draw_curves": "vitrail.figures.curves",
     "draw_predictions": "vitrail.figures.predictions",
+    "draw_preview": "vitrail.figures.preview",
     "draw_reliability": "vitrail.figures.reliability",
     "draw_samples": "vitrail.figures.samples",
     "save_figure": "vitrail.figures.png",
@@ -30,6 +32,7 @@ __all__ = [
     "draw_coverage",
     "draw_curves",
     "draw_predictions",
+    "draw_preview",
     "draw_reliability",
     "draw_samples",
     "save_figure",

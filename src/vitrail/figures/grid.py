@@ -50,7 +50,7 @@ def image_grid(images: NDArray[Any], title_lines: int) -> tuple[Figure, list[Axe
         left = (width - content_width) / 2 + column * (_CELL + _GAP)
         bottom = height - _HEADING - (row + 1) * (title_height + cell_height) - row * _ROW_GAP
         axes = figure.add_axes((left / width, bottom / height, _CELL / width, cell_height / height))
-        _show(axes, images[index])
+        image_panel(axes, images[index])
         axes_list.append(axes)
     return figure, axes_list
 
@@ -61,7 +61,8 @@ def write_heading(figure: Figure, text: str) -> None:
     figure.suptitle(text, y=1 - 0.12 / height, verticalalignment="top", **style.text_style(style.HEADING_SIZE))
 
 
-def _show(axes: Axes, image: NDArray[Any]) -> None:
+def image_panel(axes: Axes, image: NDArray[Any]) -> None:
+    """Draw one image (H, W, C) uint8, at its own ratio, with a faint frame."""
     interpolation = "nearest" if max(image.shape[:2]) <= _SMALL_IMAGE else "antialiased"
     if image.shape[2] == 1:
         axes.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=255, interpolation=interpolation)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitrail.data.groups import check_group, interval_groups, with_groups
+from vitrail.data.groups import bursts_of, check_group, interval_groups, with_groups
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.records import ReadOptions, Records
 from vitrail.data.sources import open_dataset
@@ -21,12 +21,14 @@ def records(names, labels=None, root=None, groups=None):
 
 
 def grouped(names, group, split="all", **more):
-    return with_groups(records(names, **more), ["ant", "pets/cat"], ReadOptions(group=group), split).groups
+    found = records(names, **more)
+    options = ReadOptions(group=group)
+    return with_groups(found, ["ant", "pets/cat"], options, split, lambda: bursts_of({split: found})).groups
 
 
 def test_without_a_wish_records_stay_as_they_are():
     one = records(["a.png"])
-    assert with_groups(one, ["ant"], ReadOptions(), "all") is one
+    assert with_groups(one, ["ant"], ReadOptions(), "all", dict) is one
 
 
 def test_a_folder_below_the_class_is_a_group(caplog):
@@ -86,14 +88,24 @@ def test_photographs_of_one_minute_and_camera_are_a_group(tmp_path):
     assert groups[4:] == ["Z9 2024-05-31 18:00:30", "2024-05-31 18:00:31", "", "", ""]
 
 
+def test_a_burst_goes_over_published_splits(tmp_path):
+    for split, second in (("train", 1), ("test", 2)):
+        for label in ("ant", "bee"):
+            (tmp_path / split / label).mkdir(parents=True)
+            photograph(tmp_path / split / label / "a.jpg", f"2024:05:31 18:00:0{second}")
+    source = open_dataset(tmp_path, options=ReadOptions(group="exif_time"))
+    found = [source.prepared(split, SIZE).groups for split in ("test", "train")]
+    assert found == [("2024-05-31 18:00:01",) * 2] * 2
+
+
 def test_a_column_is_taken_as_the_table_gives_it():
     options = ReadOptions(group="column", group_column="patient")
     one = records(["a.png"], groups=["p1"])
-    assert with_groups(one, ["ant"], options, "all") is one
+    assert with_groups(one, ["ant"], options, "all", dict) is one
     with pytest.raises(
         ConfigError, match=r"^data\.group=column is for tables; files have folder, exif_time and regex:P"
     ):
-        with_groups(records(["a.png"]), ["ant"], options, "all")
+        with_groups(records(["a.png"]), ["ant"], options, "all", dict)
 
 
 @pytest.mark.parametrize(

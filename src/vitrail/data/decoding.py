@@ -16,7 +16,7 @@ from vitrail.data.building import Building
 from vitrail.data.cache import ImageCache, Known
 from vitrail.data.cache_entries import make_room
 from vitrail.data.dataset import Dataset, ImageSet, Pixels, Sample, Shape, spread
-from vitrail.data.groups import with_groups
+from vitrail.data.groups import bursts_of, with_groups
 from vitrail.data.headers import Header, read_header
 from vitrail.data.images import read_shape
 from vitrail.data.preprocess import Preprocess
@@ -54,7 +54,11 @@ def records_dataset(
 
     @cache
     def records_of(split: str) -> Records:
-        return with_groups(splits[split](), classes, options, split)
+        return with_groups(splits[split](), classes, options, split, bursts)
+
+    @cache
+    def bursts() -> Mapping[str, Sequence[str]]:
+        return bursts_of({split: records() for split, records in splits.items()})
 
     def prepared(split: str, preprocess: Preprocess) -> ImageSet:
         records = records_of(split)

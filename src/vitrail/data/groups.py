@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 
 from vitrail.data.headers import read_header
 from vitrail.data.records import ReadOptions, Records
@@ -51,13 +50,18 @@ def check_group(group: str | None, group_column: str | None) -> None:
         )
 
 
-def with_groups(records: Records, classes: Sequence[str], options: ReadOptions, split: str) -> Records:
+def with_groups(
+    records: Records,
+    classes: Sequence[str],
+    options: ReadOptions,
+    split: str,
+    bursts: Callable[[], Mapping[str, Sequence[str]]],
+) -> Records:
     """The records of a published split with the groups that `options` ask for; as they are where none are asked for.
 
-    Images without a group are counted in the log. Raises ConfigError as `check_group` does, and where no image to train
-    on has a group.
+    `bursts` gives those by time, of all splits. Images without a group are counted in the log. Raises ConfigError for a
+    column where there is none, and where no image to train on has a group.
     """
-    check_group(options.group, options.group_column)
     group = options.group
     if group is None or (group == "column" and records.groups is not None):
         return records
@@ -66,7 +70,7 @@ def with_groups(records: Records, classes: Sequence[str], options: ReadOptions, 
     if group == "folder":
         names = _by_folder(records, classes)
     elif group == "exif_time":
-        names = _by_time(records)
+        names = bursts()[split]
     else:
         names = _by_pattern(records, re.compile(group.removeprefix(_REGEX)))
     without = [name for name, own in zip(records.names, names, strict=True) if not own]
@@ -101,18 +105,21 @@ def _by_pattern(records: Records, pattern: re.Pattern[str]) -> list[str]:
     return ["" if match is None else match[1] or "" for match in matches]
 
 
-def _by_time(records: Records) -> list[str]:
-    """The camera and the time of the first photograph of each burst: those of one camera shortly after one another."""
+def bursts_of(splits: Mapping[str, Records]) -> dict[str, list[str]]:
+    """The camera and the time of the first photograph of each burst: those of one camera shortly after one another.
+
+    Bursts go over splits; an image whose header tells no time has none.
+    """
+    places = [(split, index) for split, records in splits.items() for index in range(len(records))]
     with ThreadPoolExecutor(_NUM_READERS) as pool:
-        taken = list(pool.map(partial(_taken, records), range(len(records))))
-    groups = [""] * len(taken)
+        taken = list(pool.map(_taken, [splits[split] for split, _ in places], [index for _, index in places]))
+    groups = {split: [""] * len(records) for split, records in splits.items()}
     burst, camera, last = "", "", -float("inf")
-    known = sorted((found, index) for index, found in enumerate(taken) if found is not None)
-    for (own, seconds), index in known:
+    for (own, seconds), (split, index) in sorted((at, place) for at, place in zip(taken, places, strict=True) if at):
         if own != camera or seconds - last > BURST_SECONDS:
             burst = f"{own} {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}".strip()
         camera, last = own, seconds
-        groups[index] = burst
+        groups[split][index] = burst
     return groups
 
 

@@ -16,7 +16,6 @@ from vitrail import history, models
 from vitrail.classifier import Classifier, Count
 from vitrail.config import RunConfig, parse_duration
 from vitrail.data.audit import Audit
-from vitrail.data.images import list_images
 from vitrail.data.splits import read_splits
 from vitrail.embedding import Embeddings, embed_images
 from vitrail.engines.adaptation import SizeLike, changes
@@ -26,7 +25,7 @@ from vitrail.evaluation import probes
 from vitrail.evaluation_data import evaluation_images, published_images
 from vitrail.exporting.folders import Exported, export_classifier
 from vitrail.initialization import initial_model
-from vitrail.labelling import Predictions, Wishes, label_images, list_inputs
+from vitrail.labelling import Predictions, Wishes, label_images, list_files, list_inputs
 from vitrail.loading import check_classes, find_source
 from vitrail.predictions import check_output
 from vitrail.preparation import (
@@ -271,7 +270,7 @@ def predict(
     offline: bool = False,
     report: Count | None = None,
 ) -> Predictions:
-    """A Prediction for each image file; `images` are files, folders (searched whole) and globs.
+    """A Prediction for each image file; `images` are files, folders (searched whole), globs and tables of paths.
 
     A file that cannot be read has a Prediction with its `error` set. With `output`, a .csv, .jsonl or .parquet file,
     they are also written there. With `sort`, a folder, each image is copied (with `link`: linked) into its class's
@@ -319,7 +318,7 @@ def embed(
     if target is not None:
         check_output(target, "embeddings")
     source = find_source(run)
-    paths = list_images([images] if isinstance(images, str | Path) else list(images))
+    paths = list_files([images] if isinstance(images, str | Path) else list(images))
     classifier = source.classifier(device, image_size, merge_tokens, offline=offline)
     return embed_images(classifier, paths, target, report)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vitrail.classifier import Classifier, Count
 from vitrail.data.images import list_images
+from vitrail.data.tables import is_table, list_table_images
 from vitrail.errors import ConfigError
 from vitrail.predictions import Prediction, check_output, write_predictions
 from vitrail.sorting import Sorted, make_sorted_folder, outside, sort_images
@@ -47,9 +48,19 @@ class Wishes:
             make_sorted_folder(self.sort)
 
 
+def list_files(images: Sequence[str | Path]) -> list[Path]:
+    """The image files that `images` stand for: files, folders, patterns, and tables that list files; each once."""
+    found: dict[Path, None] = {}
+    for given in images:
+        path = Path(given)
+        is_list = is_table(path) and path.is_file()
+        found.update(dict.fromkeys(list_table_images(path) if is_list else list_images([given])))
+    return list(found) or list_images([])
+
+
 def list_inputs(images: Sequence[str | Path], wishes: Wishes) -> tuple[list[Path], list[str]]:
     """The image files that `images` stand for, without those in the folder to sort into, and a note of the latter."""
-    paths = list_images(images)
+    paths = list_files(images)
     if wishes.sort is None:
         return paths, []
     kept = outside(paths, wishes.sort)

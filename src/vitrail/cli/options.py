@@ -13,7 +13,8 @@ Corrections = Annotated[
     Path | None, typer.Option(help="A CSV file: images to drop or relabel, classes to rename or merge.")
 ]
 Images = Annotated[
-    list[str], typer.Argument(help="Image files, folders (searched whole) and patterns.", metavar="IMAGE")
+    list[str],
+    typer.Argument(help="Image files, folders (searched whole), patterns and tables of paths.", metavar="IMAGE"),
 ]
 ImageSize = Annotated[
     str | None, typer.Option(help="Rows and columns other than in training: 96, or 96x128.", metavar="SIZE")

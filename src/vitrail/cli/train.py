@@ -14,7 +14,9 @@ def command(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            help="A named set, a folder or a Parquet file, several are joined; by default digits.", metavar="DATA"
+            help="A named set, a folder, a table (.csv, .tsv, .jsonl, .parquet), tar shards or hf:OWNER/NAME; several "
+            "are joined; by default digits.",
+            metavar="DATA",
         ),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="A recipe's name; `vitrail recipes` lists them.")] = None,

@@ -18,8 +18,8 @@ from vitrail.data.parquet import find_parquet_splits
 from vitrail.data.records import ReadOptions
 from vitrail.data.shard_names import holds_shards, names_shards
 from vitrail.data.shards import open_shards
-from vitrail.data.tables import TABLE_SUFFIXES, find_table_splits, is_table, open_tables
-from vitrail.errors import CheckpointError, ConfigError, DataError, suggest
+from vitrail.data.tables import TABLE_SUFFIXES, find_table_splits, find_tables, is_table, open_tables
+from vitrail.errors import CheckpointError, ConfigError, DataError, some, suggest
 
 __all__ = ["Dataset", "ImageSet", "open_dataset"]
 
@@ -60,7 +60,8 @@ def _has_columns(data: str | Path) -> bool:
         return True  # there are few sets of another kind on the hub
     path = Path(os.environ.get("VITRAIL_DATA") or os.devnull, data) if data in NAMED else Path(data)
     if path.is_dir():
-        return bool(find_table_splits(path) or find_parquet_splits(path)) or holds_shards(path)
+        names = [table.stem.lower() for table in find_tables(path)]
+        return "metadata" in names or bool(find_table_splits(path) or find_parquet_splits(path)) or holds_shards(path)
     return is_table(path) or names_shards(data)
 
 
@@ -126,5 +127,26 @@ def _open_folder(folder: Path, name: str, classes: tuple[str, ...] = (), *, opti
         return open_tables(splits, name, classes, options, grows=name not in NAMED)
     if holds_shards(folder):
         return open_shards(folder, options, name, classes)
-    listing = list_class_folders(folder, f"a data set's folder holds {_ACCEPTED}", grouped=options.group == "folder")
-    return files_dataset(folder, name, listing, options)
+    return _open_class_folders(folder, name, classes, options)
+
+
+def _open_class_folders(folder: Path, name: str, classes: tuple[str, ...], options: ReadOptions) -> Dataset:
+    """Class folders; where there are none, the table `metadata` beside the images, as the hub has it."""
+    tables = find_tables(folder)
+    try:
+        listing = list_class_folders(
+            folder, f"a data set's folder holds {_ACCEPTED}", grouped=options.group == "folder"
+        )
+    except DataError:
+        if not tables:
+            raise
+        listing = None
+    if listing is not None and (len(listing.classes) > 1 or not tables):
+        return files_dataset(folder, name, listing, options)
+    metadata = [table for table in tables if table.stem.lower() == "metadata"]
+    if len(metadata) == 1:
+        return open_tables({"all": metadata}, name, classes, options)
+    raise DataError(
+        f"{folder} holds no class folders, and beside its images {some([table.name for table in tables])}; "
+        f"name the table that lists them, such as {tables[0]}"
+    )

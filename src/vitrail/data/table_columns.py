@@ -228,7 +228,11 @@ def _check_kinds(table: Table, labels: Labels) -> None:
     if len({*labels.kinds}) > 1:
         one = 0
         other = next(code for code, kind in enumerate(labels.kinds) if kind != labels.kinds[one])
-        shown = [f"the {labels.kinds[code]} {labels.names[code]!r}" for code in (one, other)]
+        shown = [
+            f"the {labels.kinds[code]} "
+            + (f"{labels.names[code]!r}" if labels.kinds[code] == "word" else labels.names[code])
+            for code in (one, other)
+        ]
         advice = "" if table.typed else ", or write labels as texts into a table in JSON Lines"
         raise DataError(
             f"{table.path}: the label of {table.place(labels.row_of(one))} is {shown[0]}, that of "

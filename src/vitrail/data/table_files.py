@@ -130,10 +130,10 @@ class DelimitedTable(_TextTable):
     def _refuse(self, ragged: list[str]) -> None:
         width = len(self.columns)
         number = self._line_number(lambda place, line: place > 0 and len(line) != width)
-        others = f", and {len(ragged) - 1:,} more lines" if len(ragged) > 1 else ""
+        count = f"{len(ragged):,} lines have" if len(ragged) > 1 else "1 line has"
         raise DataError(
-            f"{self.path}: line {number}, {ragged[0]!r}, has not the {width} fields that the first line names{others}; "
-            "put fields that hold a separator in double quotes"
+            f"{self.path}: {count} not the {width} fields that the first line names, such as line {number}, "
+            f"{ragged[0]!r}; put fields that hold a {self._delimiter!r} into double quotes"
         )
 
 

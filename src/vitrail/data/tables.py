@@ -59,6 +59,11 @@ def find_table_splits(folder: Path) -> dict[str, list[Path]]:
     return {split: splits[split] for split in _ORDER if split in splits}
 
 
+def find_tables(folder: Path) -> list[Path]:
+    """All tables in `folder`, by name."""
+    return sorted(path for path in folder.iterdir() if is_table(path) and path.is_file())
+
+
 def open_tables(
     files: Mapping[str, Sequence[Path]],
     name: str,

@@ -6,15 +6,14 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as torchvision_functional
 
 from vitrail.data.colors import (
+    apply_autocontrast,
     apply_blur,
     apply_color_jitter,
+    apply_equalize,
+    apply_posterize,
     apply_sharpness,
-    apply_tables,
-    autocontrast_tables,
+    apply_solarize,
     draw_color_jitter,
-    equalize_tables,
-    posterize_tables,
-    solarize_tables,
     to_levels,
 )
 
@@ -67,7 +66,7 @@ def test_factors_are_drawn_up_to_their_limit_each_for_itself():
 
 
 def test_images_of_floats_become_levels():
-    assert to_levels(torch.tensor([0.0, 0.4 / 255, 0.6 / 255, 1.0, 1.1, -0.1])).tolist() == [0, 0, 1, 255, 255, 0]
+    assert to_levels(torch.tensor([0.0, 0.4 / 255, 0.6 / 255, 1.0, 1.000001])).tolist() == [0, 0, 1, 255, 255]
     images = noise(2)
     assert to_levels(images) is images
     assert torch.equal(to_levels(images.float() / 255), images)
@@ -104,52 +103,64 @@ def test_blurring_the_smallest_images_keeps_their_mean_of_one_value():
         )
 
 
-# Tables of levels
+# Levels
 
 
 def photographs() -> Tensor:
-    """Uneven levels, and one image of a single level in one channel."""
-    images = (noise(5, (16, 16), 3).float() / 255) ** 2 * 200 + 20
+    """Uneven levels, one channel of a single level, and an image of few levels."""
+    images = (noise(5, (20, 20), 3).float() / 255) ** 2 * 200 + 20
     images[3, 1] = 77
     images[4] = images[4].round() // 60 * 60
     return images.to(torch.uint8)
 
 
-TABLES = {
+LEVELS = {
     "posterize": (
-        lambda images: posterize_tables(images, torch.arange(4.0, 9)),
+        lambda images: apply_posterize(images, torch.arange(4.0, 9)),
         lambda image, index: torchvision_functional.posterize(image, 4 + index),
     ),
     "solarize": (
-        lambda images: solarize_tables(images, torch.arange(5) / 4),
+        lambda images: apply_solarize(images, torch.arange(5) / 4),
         lambda image, index: torchvision_functional.solarize(image, 255 * index / 4),
     ),
-    "autocontrast": (autocontrast_tables, lambda image, index: torchvision_functional.autocontrast(image)),
-    "equalize": (equalize_tables, lambda image, index: torchvision_functional.equalize(image)),
+    "autocontrast": (apply_autocontrast, lambda image, _: torchvision_functional.autocontrast(image)),
+    "equalize": (apply_equalize, lambda image, _: torchvision_functional.equalize(image)),
 }
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", LEVELS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_levels_are_replaced_as_by_torchvision(name, channels):
-    tables, theirs = TABLES[name]
+def test_levels_are_changed_as_by_torchvision(name, channels):
+    ours, theirs = LEVELS[name]
     images = photographs()[:, :channels]
-    changed = apply_tables(images, tables(images))
+    changed = ours(images)
     expected = torch.stack([theirs(image, index) for index, image in enumerate(images)])
     assert changed.dtype == torch.uint8
-    assert (changed.int() - expected.int()).abs().max() <= (name == "autocontrast")  # which torchvision takes in floats
+    assert (changed.int() - expected.int()).abs().max() <= (name == "autocontrast")  # whose fractions it cuts off
     assert not torch.equal(changed, images)
+
+
+@pytest.mark.parametrize("bits", range(9))
+def test_every_number_of_bits_can_be_kept(bits):
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    changed = apply_posterize(images, torch.tensor([float(bits)]))
+    assert torch.equal(changed, torchvision_functional.posterize(images, bits))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 128 / 255, 0.7, 254.5 / 255, 1.0])
+def test_levels_are_inverted_from_the_threshold_on(threshold):
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    changed = apply_solarize(images, torch.tensor([threshold]))
+    assert torch.equal(changed, torchvision_functional.solarize(images, 255 * threshold))
 
 
 def test_images_are_equalized_as_by_pillow():
     images = photographs()
-    changed = apply_tables(images, equalize_tables(images))
-    for image, ours in zip(images, changed, strict=True):
+    for image, ours in zip(images, apply_equalize(images), strict=True):
         theirs = np.asarray(ImageOps.equalize(Image.fromarray(image.permute(1, 2, 0).numpy())))
         np.testing.assert_array_equal(ours.permute(1, 2, 0).numpy(), theirs)
 
 
-def test_tables_of_no_image_are_none():
-    for tables, _ in TABLES.values():
-        if tables in (autocontrast_tables, equalize_tables):
-            assert tables(noise(3, channels=3)[:0]).shape == (0, 3, 256)
+def test_images_of_few_pixels_are_not_equalized():
+    images = noise(3, (5, 5), 3)
+    assert torch.equal(apply_equalize(images), images)

@@ -130,6 +130,13 @@ def test_zero_limits_are_the_identity(size):
     torch.testing.assert_close(moved, images / 255, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (7, 10), (33, 28), (64, 80)])
+def test_places_are_torchs_bit_for_bit(size):
+    theta = draw_affine(20, size, generator(), **MOVES)
+    theirs = F.affine_grid(theta, [20, 3, *size], align_corners=False)
+    assert torch.equal(geometry._grid(theta, *size), theirs)
+
+
 def test_float_images_stay_in_their_range():
     images = noise(4) / 255
     moved = apply_affine(images, draw_affine(4, (8, 8), generator(), **MOVES))

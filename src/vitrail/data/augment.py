@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from vitrail.data.colors import apply_color_jitter, draw_color_jitter
-from vitrail.data.geometry import apply_affine, apply_crop, apply_flip, draw_affine, draw_crop, draw_flip, to_unit
-from vitrail.data.mixing import apply_cutmix, apply_erase, apply_mixup, draw_cutmix, draw_erase, draw_mixup
+from vitrail.data.geometry import apply_affine, apply_crop, apply_flip_, draw_affine, draw_crop, draw_flip, to_unit
+from vitrail.data.mixing import apply_cutmix, apply_erase_, apply_mixup, draw_cutmix, draw_erase, draw_mixup
 from vitrail.data.policies import HIGHEST, Policy, apply_policy, draw_policy
 
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -124,7 +124,7 @@ def augment_batch(
     none: as large as the images. The channel after `num_colors`, if there is one, is full inside the image and 0 in
     its padding, and stays so: it moves along, and its colours do not change.
     """
-    num_images = len(images)
+    given, num_images = images, len(images)
     num_colors = images.shape[1] if num_colors is None else num_colors
     if config.crop_scale is not None:
         images = _cropped(images, config.crop_scale, config.crop_ratio, generator, image_size, num_colors)
@@ -133,7 +133,7 @@ def augment_batch(
         limits = config.model_dump(include={"shift_pixels", "rotate_degrees", "scale_rate", "shear_degrees"})
         images = apply_affine(images, draw_affine(num_images, (rows, columns), generator, **limits))
     if config.flip_rate:
-        images = apply_flip(images, draw_flip(num_images, config.flip_rate, generator))
+        images = apply_flip_(_own(images, given), draw_flip(num_images, config.flip_rate, generator))
     if config.policy != "none":
         strength = config.policy_magnitude, config.policy_num_ops
         drawn = draw_policy(num_images, (rows, columns), config.policy, *strength, generator)
@@ -145,7 +145,7 @@ def augment_batch(
         images = _with_clear_padding(images, num_colors)
     if config.erase_rate:
         erased = draw_erase(num_images, (rows, columns), config.erase_rate, generator)
-        images = apply_erase(images, erased, num_colors)
+        images = apply_erase_(_own(images, given), erased, num_colors)
     if config.mixup_alpha:
         mixture = draw_mixup(num_images, config.mixup_alpha, generator)
         images, labels = apply_mixup(images, labels, num_classes, *mixture, num_colors)
@@ -153,6 +153,11 @@ def augment_batch(
         pasted = draw_cutmix(num_images, (rows, columns), config.cutmix_rate, generator)
         images, labels = apply_cutmix(images, labels, num_classes, *pasted)
     return images, labels
+
+
+def _own(images: Tensor, given: Tensor) -> Tensor:
+    """The images, copied if they are those `given`: what is changed in place must not be the loader's."""
+    return images.clone() if images is given else images
 
 
 def _cropped(

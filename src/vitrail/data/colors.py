@@ -1,4 +1,4 @@
-"""What becomes of colours: jitter, sharpness, blur, and tables of levels such as solarize and equalize.
+"""What becomes of colours: jitter, sharpness, blur, and changes of levels such as solarize and equalize.
 
 Shapes: B images of the batch, C channels, R rows, W columns
 """
@@ -15,7 +15,9 @@ _LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as torchvision rounds it
 
 def to_levels(images: Tensor) -> Tensor:
     """uint8 or float in 0..1 -> uint8, rounded."""
-    return images if images.dtype == torch.uint8 else (images * 255).round_().clamp_(0, 255).to(torch.uint8)
+    return (
+        images if images.dtype == torch.uint8 else torch.add(images.new_tensor(0.5), images, alpha=255).to(torch.uint8)
+    )
 
 
 def draw_color_jitter(num_images: int, limit: float, generator: torch.Generator) -> Tensor:
@@ -81,51 +83,36 @@ def _gaussian(distance: Tensor, sigma: Tensor) -> Tensor:
     return torch.exp(-0.5 * (distance / sigma[:, None, None]).clamp(-6, 6) ** 2)
 
 
-def apply_tables(images: Tensor, tables: Tensor) -> Tensor:
-    """uint8 images with level v of each channel replaced by place v of its table (B, C, 256), uint8."""
-    return tables.gather(2, images.flatten(2).long()).view(images.shape)
+def apply_posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """uint8 images with the highest `bits` (B,) of each level kept, as torchvision's posterize."""
+    kept = (256 - 2 ** (8 - bits.round())).to(torch.uint8)
+    return images & kept.to(images.device).view(-1, 1, 1, 1)
 
 
-def posterize_tables(images: Tensor, bits: Tensor) -> Tensor:
-    """Tables that keep the highest `bits` (B,) of each level, as torchvision's posterize."""
-    level, step = _levels(images), (2 ** (8 - bits.to(images.device).round())).int().view(-1, 1, 1)
-    return _tables_of(images, level // step * step)
+def apply_solarize(images: Tensor, threshold: Tensor) -> Tensor:
+    """uint8 images with levels from `threshold` (B,) in 0..1 on inverted, as torchvision's solarize."""
+    first = (255 * threshold).ceil().to(torch.uint8)
+    inverted = images >= first.to(images.device).view(-1, 1, 1, 1)
+    return images ^ inverted.to(torch.uint8).mul_(255)  # six times faster than torch.where
 
 
-def solarize_tables(images: Tensor, threshold: Tensor) -> Tensor:
-    """Tables that invert levels from `threshold` (B,) in 0..1 on, as torchvision's solarize."""
-    level = _levels(images)
-    return _tables_of(
-        images, torch.where(level >= 255 * threshold.to(images.device).view(-1, 1, 1), 255 - level, level)
-    )
+def apply_autocontrast(images: Tensor) -> Tensor:
+    """uint8 images with each channel stretched to 0..255, as torchvision's autocontrast; one of one level stays."""
+    low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)
+    width = (high - low).float()
+    stretched = (images - low) * (255 / width.clamp(min=1)) + 0.5
+    return torch.where(high > low, stretched.to(torch.uint8), images)
 
 
-def autocontrast_tables(images: Tensor) -> Tensor:
-    """Tables that stretch each channel to 0..255, as torchvision's autocontrast; a channel of one level stays."""
-    pixels, level = images.flatten(2), _levels(images)
-    low, high = (value[:, :, None].int() for value in (pixels.amin(dim=2), pixels.amax(dim=2)))
-    stretched = ((level - low) * 255).div((high - low).clamp(min=1), rounding_mode="floor").clamp(0, 255)
-    return _tables_of(images, torch.where(high > low, stretched, level))
-
-
-def equalize_tables(images: Tensor) -> Tensor:
-    """Tables that spread each channel's levels evenly, as Pillow's and torchvision's equalize."""
-    num_images, channels = images.shape[:2]
-    pixels = images.flatten(2).flatten(0, 1)
-    first = 256 * torch.arange(len(pixels), device=images.device)[:, None]
-    counts = torch.bincount((pixels + first).flatten(), minlength=256 * len(pixels)).view(num_images, channels, 256)
+def apply_equalize(images: Tensor) -> Tensor:
+    """uint8 images with the levels of each channel spread evenly, as Pillow's and torchvision's equalize."""
+    level = images.flatten(2).long()
+    num_images, channels, num_pixels = level.shape
+    first = 256 * torch.arange(num_images * channels, device=images.device).view(num_images, channels, 1)
+    counts = torch.bincount((level + first).flatten(), minlength=256 * num_images * channels)
+    counts = counts.view(num_images, channels, 256)
+    step = (num_pixels - counts.gather(2, level.amax(dim=2, keepdim=True))).div(255, rounding_mode="floor")
     below = counts.cumsum(dim=2) - counts
-    last = counts.gather(2, images.flatten(2).amax(dim=2, keepdim=True).long())
-    step = (pixels.shape[1] - last).div(255, rounding_mode="floor")  # pixels that make up one level, but for the last
     spread = (below + step // 2).div(step.clamp(min=1), rounding_mode="floor").clamp(max=255)
-    return _tables_of(images, torch.where(step > 0, spread, _levels(images)))
-
-
-def _levels(images: Tensor) -> Tensor:
-    """(1, 1, 256): every level in turn."""
-    return torch.arange(256, dtype=torch.int32, device=images.device).view(1, 1, 256)
-
-
-def _tables_of(images: Tensor, tables: Tensor) -> Tensor:
-    """The tables, which may be one for all channels, as uint8 (B, C, 256)."""
-    return tables.to(torch.uint8).expand(*images.shape[:2], 256)
+    spread = torch.where(step > 0, spread, torch.arange(256, device=images.device))  # too few pixels stay as they are
+    return spread.to(torch.uint8).gather(2, level).view(images.shape)

@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 
 from vitrail.data.colors import (
+    apply_autocontrast,
     apply_blur,
     apply_color_jitter,
+    apply_equalize,
+    apply_posterize,
     apply_sharpness,
-    apply_tables,
-    autocontrast_tables,
-    equalize_tables,
-    posterize_tables,
-    solarize_tables,
+    apply_solarize,
     to_levels,
 )
 from vitrail.data.geometry import apply_affine
 
 Policy = Literal["none", "randaugment", "trivialaugment", "3augment"]
+_Apply = Callable[[Tensor, Tensor, Tensor], Tensor]  # images, operations, strengths of one kind
 
 HIGHEST = 30  # magnitudes are 0..30, as with Cubuk et al. and torchvision
 
@@ -38,7 +38,10 @@ OPERATIONS = (
     *("brightness", "contrast", "color", "greyscale"),
     "sharpness",
     "blur",
-    *("posterize", "solarize", "autocontrast", "equalize"),
+    "posterize",
+    "solarize",
+    "autocontrast",
+    "equalize",
 )
 _INDEX = {name: index for index, name in enumerate(OPERATIONS)}
 _PUBLISHED = tuple(name for name in OPERATIONS if name not in ("greyscale", "blur"))  # the 14 of RandAugment
@@ -133,7 +136,10 @@ def _move(images: Tensor, operation: Tensor, strength: Tensor) -> Tensor:
     along, across = (shear_x - sin) * rows / columns, (shear_y + sin) * columns / rows
     first = torch.stack([cos, along, shear_x * rows / columns - 2 * right / columns], dim=1)
     second = torch.stack([across, cos, shear_y * columns / rows - 2 * down / rows], dim=1)
-    return apply_affine(images, torch.stack([first, second], dim=1))
+    moved = apply_affine(
+        images.float(), torch.stack([first, second], dim=1)
+    )  # of levels: to 0..1 and back takes longer
+    return moved.add_(0.5).to(torch.uint8)
 
 
 def _recolor(images: Tensor, operation: Tensor, strength: Tensor) -> Tensor:
@@ -143,33 +149,24 @@ def _recolor(images: Tensor, operation: Tensor, strength: Tensor) -> Tensor:
     return apply_color_jitter(images, torch.stack(factors, dim=1))
 
 
-def _sharpen(images: Tensor, operation: Tensor, strength: Tensor) -> Tensor:
-    return apply_sharpness(images, strength)
+def _alone(apply: Callable[[Tensor, Tensor], Tensor]) -> _Apply:
+    """An operation that is the only one of its kind."""
+    return lambda images, operation, strength: apply(images, strength)
 
 
-def _blur(images: Tensor, operation: Tensor, strength: Tensor) -> Tensor:
-    return apply_blur(images, strength)
-
-
-def _look_up(images: Tensor, operation: Tensor, strength: Tensor) -> Tensor:
-    """The operations that are a table of levels for each channel, of images sorted by operation."""
-    counts = torch.bincount(operation, minlength=len(OPERATIONS))[_INDEX["posterize"] :].tolist()
-    (first, second, third, fourth), values = images.split(counts), strength.split(counts)
-    tables = [
-        posterize_tables(first, values[0]),
-        solarize_tables(second, values[1]),
-        autocontrast_tables(third),
-        equalize_tables(fourth),
-    ]
-    return apply_tables(images, torch.cat(tables))
+def _without_strength(apply: Callable[[Tensor], Tensor]) -> _Apply:
+    return lambda images, operation, strength: apply(images)
 
 
 _MOVES = OPERATIONS[1:6]
-_KINDS: tuple[tuple[tuple[str, ...], Callable[[Tensor, Tensor, Tensor], Tensor] | None], ...] = (
+_KINDS: tuple[tuple[tuple[str, ...], _Apply | None], ...] = (
     (OPERATIONS[:1], None),
     (_MOVES, _move),
     (OPERATIONS[6:10], _recolor),
-    (OPERATIONS[10:11], _sharpen),
-    (OPERATIONS[11:12], _blur),
-    (OPERATIONS[12:], _look_up),
+    (("sharpness",), _alone(apply_sharpness)),
+    (("blur",), _alone(apply_blur)),
+    (("posterize",), _alone(apply_posterize)),
+    (("solarize",), _alone(apply_solarize)),
+    (("autocontrast",), _without_strength(apply_autocontrast)),
+    (("equalize",), _without_strength(apply_equalize)),
 )

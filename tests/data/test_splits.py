@@ -1,5 +1,7 @@
 import hashlib
 import json
+import logging
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from vitrail.data.content import content_hashes
 from vitrail.data.dataset import Dataset, ImageSet, number_names
 from vitrail.data.sources import open_dataset
-from vitrail.data.splits import fingerprint, make_splits, read_splits
+from vitrail.data.splits import Splits, fingerprint, make_splits, read_splits
 from vitrail.errors import CheckpointError, ConfigError, DataError
 
 RATES = {"validation": 0.1, "test": 0.2}
@@ -205,3 +207,129 @@ def test_digits_are_split_by_class():
     assert abs(len(images["test"]) - 359) <= 5
     counts = np.bincount(digits.read("all").labels)
     assert np.abs(np.bincount(images["test"].labels) - 0.2 * counts).max() <= 0.5
+
+
+# Copies, groups and folds
+
+
+def published(**splits: ImageSet) -> Dataset:
+    return Dataset("small", ("ant", "bee"), tuple(splits), lambda split: splits[split])
+
+
+def test_copies_of_published_test_images_leave_training(caplog):
+    train, test = image_set(), image_set("test", seed=2)
+    train.pixels[3] = train.pixels[8] = test.pixels[5]
+    source = published(train=train, test=test)
+    with caplog.at_level(logging.INFO, "vitrail"):
+        splits = make_splits(source, 0.1, 0.2, 0)
+    assert caplog.messages == ["Left out of train: 2 images that test has, too (2 equal)"]
+    used = np.concatenate([splits.parts[name].indices for name in ("train", "validation")])
+    assert sorted({*range(40)} - {*used.tolist()}) == [3, 8]
+    assert splits.parts["test"].indices is None
+    again = Splits.from_json(splits.to_json())
+    assert again.images(source, "train").names == splits.images(source, "train").names
+
+
+def test_published_splits_without_copies_are_taken_whole():
+    source = dataset("train", "validation", "test")
+    assert all(part.indices is None for part in make_splits(source, 0.1, 0.2, 0).parts.values())
+
+
+def test_a_class_all_of_whose_images_are_in_test_is_named():
+    train, test = image_set(), image_set("test", seed=2)
+    train.pixels[1::2] = test.pixels[1::2]
+    with pytest.raises(
+        DataError, match=r"^small has no image to train on for 1 of its 2 classes \(bee\): there are none"
+    ):
+        make_splits(published(train=train, test=test), 0.1, 0.2, 0)
+
+
+def grouped_set(count, first=0, seed=0):
+    """Five images of each of so many groups, every second group of each class."""
+    images = image_set(count=5 * count, seed=seed)
+    groups = tuple(f"g{first + index // 5}" for index in range(5 * count))
+    return replace(images, labels=np.arange(5 * count) // 5 % 2, groups=groups)
+
+
+@pytest.mark.parametrize("grows", [False, True])
+@pytest.mark.parametrize("fold", [None, "2/4"])
+def test_groups_never_cross(grows, fold):
+    images = grouped_set(24)
+    source = replace(published(all=images), grows=grows)
+    splits = make_splits(source, 0.1, 0.2, 0, fold=fold)
+    found = [splits.images(source, name) for name in splits.parts]
+    assert sum(map(len, found)) == 120
+    assert sum(len({*part.groups}) for part in found) == 24
+
+
+def test_added_groups_move_no_other():
+    before, more = grouped_set(30), grouped_set(30, first=100, seed=3)
+    both = ImageSet(
+        np.concatenate([more.pixels, before.pixels]),
+        np.concatenate([more.labels, before.labels]),
+        more.names + before.names,
+        groups=more.groups + before.groups,
+    )
+    first, second = (make_splits(growing(images), 0.1, 0.2, 0) for images in (before, both))
+    for name in first.parts:
+        assert {*first.parts[name].members.hashes} <= {*second.parts[name].members.hashes}
+
+
+def test_folds_test_every_image_once():
+    source = dataset("all")
+    splits = [make_splits(source, 0.1, 0.2, 3, fold=f"{fold}/4") for fold in range(1, 5)]
+    tested = [split.parts["test"].indices.tolist() for split in splits]
+    assert sorted(index for fold in tested for index in fold) == list(range(40))
+    assert [split.parts["validation"].indices.tolist() for split in splits] == [*tested[1:], tested[0]]
+    assert (splits[1].fold, splits[1].rates) == ("2/4", {})
+    assert Splits.from_json(splits[1].to_json()).fold == "2/4"
+
+
+def test_with_a_published_test_folds_draw_validation():
+    source = dataset("train", "test")
+    splits = [make_splits(source, 0.1, 0.2, 3, fold=f"{fold}/2") for fold in (1, 2)]
+    assert splits[0].parts["train"].indices.tolist() == splits[1].parts["validation"].indices.tolist()
+    with pytest.raises(
+        ConfigError, match=r"^data\.fold=1/2 has nothing to draw, as small has splits of its own; leave "
+    ):
+        make_splits(dataset("train", "validation", "test"), 0.1, 0.2, 3, fold="1/2")
+
+
+def several_labels(count=60) -> ImageSet:
+    labels = np.random.default_rng(0).integers(0, 2, (count, 2))
+    return replace(image_set(count=count), labels=labels)
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_images_of_several_labels_are_split_and_found_again(grows):
+    images = several_labels()
+    source = replace(published(all=images), grows=grows, multilabel=True)
+    splits = Splits.from_json(make_splits(source, 0.1, 0.2, 0).to_json())
+    order = np.random.default_rng(1).permutation(60) if grows else np.arange(60)
+    later = replace(published(all=images.take(order)), grows=grows, multilabel=True)
+    for name in splits.parts:
+        found = splits.images(later, name)
+        chosen = [images.names.index(image) for image in found.names]
+        np.testing.assert_array_equal(found.labels, images.labels[chosen])
+        np.testing.assert_array_equal(found.pixels, images.pixels[chosen])
+
+
+def test_labels_of_an_image_that_changed_are_named():
+    images = several_labels()
+    source = replace(published(all=images), grows=True, multilabel=True)
+    splits = make_splits(source, 0.1, 0.2, 0)
+    index = images.names.index(splits.parts["test"].members.names[0])
+    labels = images.labels.copy()
+    labels[index] = 1 - labels[index, 0], 1
+    was = " + ".join(name for name, label in zip(("ant", "bee"), images.labels[index], strict=True) if label)
+    changed = replace(published(all=replace(images, labels=labels)), grows=True, multilabel=True)
+    with pytest.raises(DataError, match=rf" is '.*bee' now, was '{re.escape(was)}'\); put them back"):
+        splits.images(changed, "test")
+
+
+def test_splits_of_older_runs_are_read():
+    content = json.loads(make_splits(growing(image_set()), 0.1, 0.2, 0).to_json())
+    del content["fold"]
+    again = Splits.from_json(json.dumps(content))
+    assert again.fold is None
+    assert len(again.images(growing(image_set()), "train")) > 20

@@ -194,7 +194,7 @@ def _translated(label: Label, places: Sequence[int]) -> Label:
 
 
 def _named(label: Label, classes: Sequence[str]) -> str:
-    return classes[label] if isinstance(label, int) else " + ".join(classes[one] for one in label)
+    return classes[label] if isinstance(label, int) else " + ".join(classes[one] for one in label) or "none"
 
 
 def make_splits(
@@ -319,7 +319,10 @@ def fingerprint(image_set: ImageSet) -> str:
 
 
 def _members(values: dict[str, list[Any]] | None) -> Members | None:
-    return None if values is None else Members(*(tuple(values[key]) for key in ("hashes", "labels", "names")))
+    if values is None:
+        return None
+    labels = tuple(label if isinstance(label, int) else tuple(label) for label in values["labels"])
+    return Members(tuple(values["hashes"]), labels, tuple(values["names"]))
 
 
 def _indices(values: list[int] | None) -> np.ndarray | None:

@@ -15,7 +15,8 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (6, *SIZE.shape), dtype=np.ui
 
 def part(first, last, errors=()):
     contents = [None if NAMES[n] in errors else f"{n:02d}" * 32 for n in range(first, last)]
-    return Known(NAMES[first:last], STAMPS[first:last], contents, dict.fromkeys(errors, "it is empty"))
+    small = [bytes(256)] * (last - first)
+    return Known(NAMES[first:last], STAMPS[first:last], contents, small, dict.fromkeys(errors, "it is empty"))
 
 
 def rows(first, last, without=()):

@@ -14,10 +14,11 @@ SIZE = Preprocess(image_size=(4, 6), channels=3, fit="pad")
 NAMES = ["a.png", "caf\udce9.png", "b.png"]
 STAMPS = [(1, 2, 3), (4, 5, 6), (7, 2**62, 9)]
 CONTENTS = ["aa" * 32, None, "bb" * 32]
+SMALL = [bytes(range(256)), bytes(256), bytes(range(255, -1, -1))]
 
 
 def known_images():
-    return Known([*NAMES], [*STAMPS], [*CONTENTS], {NAMES[1]: "it is empty"})
+    return Known([*NAMES], [*STAMPS], [*CONTENTS], [*SMALL], {NAMES[1]: "it is empty"})
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def kept(tmp_path, monkeypatch):
 def test_what_is_kept_comes_back(kept):
     cache = ImageCache("here", SIZE)
     known = cache.known
-    assert (known.names, known.stamps, known.contents) == (NAMES, STAMPS, CONTENTS)
+    assert (known.names, known.stamps, known.contents, known.thumbnails) == (NAMES, STAMPS, CONTENTS, SMALL)
     assert known.errors == {NAMES[1]: "it is empty"}
     assert cache.rows == {"a.png": 0, "b.png": 1}
     assert isinstance(cache.pixels, np.memmap)
@@ -55,7 +56,7 @@ def test_another_source_or_size_has_its_own(kept):
 def test_old_pixels_are_taken_away(kept):
     cache = ImageCache("here", SIZE)
     building = Building(cache, NAMES[:1], STAMPS[:1])
-    building.append(Known(NAMES[:1], STAMPS[:1], CONTENTS[:1]), [kept[0]])
+    building.append(Known(NAMES[:1], STAMPS[:1], CONTENTS[:1], SMALL[:1]), [kept[0]])
     cache.write(building.known, building.finish())
     assert len(list(cache.folder.glob("pixels-*"))) == 1
     assert list(cache.folder.glob("building.*")) == []

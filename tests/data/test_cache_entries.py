@@ -21,7 +21,7 @@ def caches(tmp_path, monkeypatch):
         cache = ImageCache(str(number), SIZE)
         cache.folder.mkdir(parents=True)
         building = Building(cache, ["a"], [(1, 1, 1)])
-        building.append(Known(["a"], [(1, 1, 1)], ["ab" * 32]), [np.zeros(SIZE.shape, np.uint8)])
+        building.append(Known(["a"], [(1, 1, 1)], ["ab" * 32], [bytes(256)]), [np.zeros(SIZE.shape, np.uint8)])
         if number == 3:
             building.close()
         else:

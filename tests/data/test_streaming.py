@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vitrail.data.content import content_hash
+from vitrail.data.content import content_hash, thumbnails
 from vitrail.data.images import read_image
 from vitrail.data.preprocess import Preprocess, prepare
 from vitrail.data.records import Records
@@ -32,9 +32,11 @@ def test_what_is_asked_for_is_decoded(streamed):
 
 
 def test_an_image_is_known_by_its_own_pixels(streamed):
-    content, pixels = look_at(streamed.records, 7, SIZE)
-    assert content == content_hash(np.asarray(read_image(streamed.records.read(7))))
-    np.testing.assert_array_equal(pixels, streamed[:1][0])
+    look = look_at(streamed.records, 7, SIZE)
+    image = read_image(streamed.records.read(7))
+    assert look.content == content_hash(np.asarray(image))
+    assert look.thumbnail == thumbnails(np.asarray(image.convert("L"))[None]).tobytes()
+    np.testing.assert_array_equal(look.pixels, streamed[:1][0])
 
 
 def test_sets_are_joined_without_decoding(streamed):

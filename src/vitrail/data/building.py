@@ -55,8 +55,7 @@ class Building:
             part = Known.from_json(json.loads(line)) if line.endswith("\n") else Known()
             if not part.names or (self.known.num_readable + part.num_readable) * self._row_bytes > size:
                 break
-            self.known.add(part.names, part.stamps, part.contents)
-            self.known.errors |= part.errors
+            self.known.extend(part)
             good += len(line)
         with self._journal_path.open("r+b") as file:
             file.truncate(good)
@@ -67,8 +66,7 @@ class Building:
             self._pixels.write(np.ascontiguousarray(row).data)
         self._pixels.flush()
         self._write_line(part.to_json())
-        self.known.add(part.names, part.stamps, part.contents)
-        self.known.errors |= part.errors
+        self.known.extend(part)
 
     def _write_line(self, value: Any) -> None:
         self._journal.write(json.dumps(value) + "\n")

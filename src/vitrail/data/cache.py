@@ -15,15 +15,18 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vitrail.data.content import THUMBNAIL_SIDE
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.records import Stamp
+
+_SMALL = THUMBNAIL_SIDE**2
 
 VERSION = 2  # of what stands in an entry, and of how images are read: raise it when either changes
 
@@ -45,11 +48,12 @@ def cache_root() -> Path:
 
 @dataclass(eq=False)
 class Known:
-    """What is known of images that were read, in their order: stamp, content hash, or why it cannot be read."""
+    """What is known of images that were read, in their order: stamp, content hash and thumbnail, or the error."""
 
     names: list[str] = field(default_factory=list[str])
     stamps: list[Stamp] = field(default_factory=list[Stamp])
     contents: list[str | None] = field(default_factory=list[str | None])
+    thumbnails: list[bytes] = field(default_factory=list[bytes])
     errors: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -57,30 +61,37 @@ class Known:
         """How many of them have pixels."""
         return len(self.names) - len(self.errors)
 
-    def add(self, names: Sequence[str], stamps: Sequence[Stamp], contents: Sequence[str | None]) -> None:
-        """More images, after those that are there; the errors of those without content are in `errors`."""
-        self.names += names
-        self.stamps += stamps
-        self.contents += contents
+    def extend(self, part: Known) -> None:
+        """More images, after those that are there."""
+        self.names += part.names
+        self.stamps += part.stamps
+        self.contents += part.contents
+        self.thumbnails += part.thumbnails
+        self.errors |= part.errors
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it: names as they are, numbers and hashes packed."""
         hashes = b"".join(bytes(32) if content is None else bytes.fromhex(content) for content in self.contents)
-        packed = {"stamps": np.array(self.stamps, "<i8").tobytes(), "contents": hashes}
+        packed = {
+            "stamps": np.array(self.stamps, "<i8").tobytes(),
+            "contents": hashes,
+            "thumbnails": b"".join(self.thumbnails),
+        }
         text = {key: base64.b64encode(zlib.compress(value, 1)).decode() for key, value in packed.items()}
         return {"names": self.names, "errors": self.errors, **text}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Known:
         """What `to_json` wrote. Raises ValueError, KeyError or TypeError for something else."""
-        packed = {key: zlib.decompress(base64.b64decode(values[key])) for key in ("stamps", "contents")}
+        packed = {key: zlib.decompress(base64.b64decode(values[key])) for key in ("stamps", "contents", "thumbnails")}
         names, errors = list(values["names"]), dict(values["errors"])
         stamps = np.frombuffer(packed["stamps"], "<i8").reshape(-1, 3).tolist()
         contents = [packed["contents"][start : start + 32].hex() for start in range(0, len(packed["contents"]), 32)]
-        if not len(names) == len(stamps) == len(contents):
+        small = [packed["thumbnails"][start : start + _SMALL] for start in range(0, len(packed["thumbnails"]), _SMALL)]
+        if not len(names) == len(stamps) == len(contents) == len(small):
             raise ValueError("not one of each for an image")
         known = [None if name in errors else content for name, content in zip(names, contents, strict=True)]
-        return cls(names, [(size, modified, changed) for size, modified, changed in stamps], known, errors)
+        return cls(names, [(size, modified, changed) for size, modified, changed in stamps], known, small, errors)
 
 
 class ImageCache:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vitrail.data.content import content_hashes
+from vitrail.data.content import content_hashes, thumbnails
 from vitrail.data.headers import Header
 from vitrail.data.preprocess import Preprocess, prepare_many
 from vitrail.errors import ConfigError, DataError, suggest
@@ -51,8 +51,8 @@ class ImageSet:
     C is 1 or 3, or one more where the last channel is 255 inside the image and 0 in its padding. Pixels may lie in a
     file that is mapped, or be decoded when they are indexed, so large sets are gone through in blocks. Where an image
     may have several labels, or none, they are 0 or 1 of (N, number of classes).
-    `originals` are the content hashes of the images at their own size, where `pixels` are at another; images of one of
-    the `groups` belong into one split.
+    `originals` are the content hashes of the images at their own size, where `pixels` are at another, and `small` their
+    thumbnails then, grey uint8 (N, 16, 16). Images of one of the `groups` belong into one split.
     """
 
     pixels: Pixels
@@ -60,6 +60,7 @@ class ImageSet:
     names: tuple[str, ...]
     originals: tuple[str, ...] | None = field(default=None, repr=False)
     groups: tuple[str, ...] | None = field(default=None, repr=False)
+    small: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         assert self.pixels.dtype == np.uint8
@@ -70,11 +71,20 @@ class ImageSet:
         assert len(self.pixels) == len(self.labels) == len(self.names)
         assert self.originals is None or len(self.originals) == len(self.names)
         assert self.groups is None or len(self.groups) == len(self.names)
+        assert self.small is None or len(self.small) == len(self.names)
 
     @cached_property
     def hashes(self) -> tuple[str, ...]:
         """The content hash of each image, at its own size."""
         return content_hashes(self.pixels[:]) if self.originals is None else self.originals
+
+    @cached_property
+    def thumbnails(self) -> np.ndarray:
+        """Each image at its own size as grey uint8 (N, 16, 16): the same whatever model it is prepared for."""
+        if self.small is not None:
+            return self.small
+        colors = self.pixels.shape[3] - (self.pixels.shape[3] in (2, 4))
+        return np.concatenate([thumbnails(block[..., :colors]) for block in self.blocks()])
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -86,13 +96,14 @@ class ImageSet:
         originals = None if self.originals is None else tuple(self.originals[index] for index in chosen)
         groups = None if self.groups is None else tuple(self.groups[index] for index in chosen)
         pixels = self.pixels[indices] if isinstance(self.pixels, np.ndarray) else self.pixels.take(indices)
-        return ImageSet(pixels, self.labels[indices], names, originals, groups)
+        small = None if self.small is None else self.small[indices]
+        return ImageSet(pixels, self.labels[indices], names, originals, groups, small)
 
     def resized(self, preprocess: Preprocess) -> ImageSet:
         """The set with its images as `preprocess` makes them; itself where they are so already."""
         before = self.pixels[:]
         pixels = prepare_many(before, preprocess)
-        return self if pixels is before else replace(self, pixels=pixels, originals=self.hashes)
+        return self if pixels is before else replace(self, pixels=pixels, originals=self.hashes, small=self.thumbnails)
 
     def blocks(self, size: int = 4096) -> Iterator[np.ndarray]:
         """The pixels, so many images at a time: what does not fit in memory is never there as a whole."""

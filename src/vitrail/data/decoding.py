@@ -15,13 +15,14 @@ import numpy as np
 from vitrail.data.building import Building
 from vitrail.data.cache import ImageCache, Known
 from vitrail.data.cache_entries import make_room
+from vitrail.data.content import THUMBNAIL_SIDE
 from vitrail.data.dataset import Dataset, ImageSet, Pixels, Sample, Shape, spread
 from vitrail.data.groups import bursts_of, with_groups
 from vitrail.data.headers import Header, read_header
 from vitrail.data.images import read_shape
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.records import ReadOptions, Records, SourceError, Stamp
-from vitrail.data.streaming import StreamedPixels, look_at
+from vitrail.data.streaming import Look, StreamedPixels, look_at
 from vitrail.errors import DataError
 
 NUM_MEASURED = 200  # images whose headers say how large the images of a set are
@@ -31,7 +32,7 @@ TASK = 16  # images that a thread is given at a time: small ones are decoded fas
 
 logger = logging.getLogger(__name__)
 
-Decoded = tuple[str, np.ndarray] | DataError
+Decoded = Look | DataError
 
 
 def records_dataset(
@@ -75,6 +76,7 @@ def records_dataset(
             tuple(records.names[index] for index in kept),
             tuple(str(known.contents[index]) for index in kept),
             None if records.groups is None else tuple(records.groups[index] for index in kept),
+            _thumbnails(known, kept),
         )
 
     def trained_on() -> Records:
@@ -106,6 +108,11 @@ def records_dataset(
         shapes=lambda: sampled()[0][:, :2],
         samples=samples,
     )
+
+
+def _thumbnails(known: Known, indices: Sequence[int]) -> np.ndarray:
+    joined = b"".join(known.thumbnails[index] for index in indices)
+    return np.frombuffer(joined, np.uint8).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
 
 
 def _num_workers(wanted: int | None) -> int:
@@ -245,14 +252,16 @@ class _Decoding:
         """Decode into the cache; what it has already is copied. Raises OSError where the disk refuses."""
         known_stamps = dict(zip(store.known.names, store.known.stamps, strict=True))
         rows = store.rows if store.pixels is not None else {}
-        contents = dict(zip(store.known.names, store.known.contents, strict=True))
+        looks = zip(store.known.contents, store.known.thumbnails, strict=True)
+        known = dict(zip(store.known.names, looks, strict=True))
 
         def kept(index: int) -> Decoded | None:
             name = self.names[index]
             row = rows.get(name)
             if row is None or store.pixels is None or known_stamps[name] != self.stamps[index]:
                 return None
-            return str(contents[name]), store.pixels[row]
+            content, small = known[name]
+            return Look(str(content), small, store.pixels[row])
 
         building = Building(store, self.names, self.stamps)
         try:
@@ -276,14 +285,14 @@ class _Decoding:
         for part, rows in self._blocks(0, lambda index: None):
             for place, row in enumerate(rows, known.num_readable):
                 pixels[place] = row
-            _extend(known, part)
+            known.extend(part)
         return pixels[: known.num_readable], known
 
     def look(self, store: ImageCache) -> tuple[Pixels, Known]:
         """Decode all, to know what they are, and keep no pixels."""
         known = Known()
         for part, _ in self._blocks(0, lambda index: None):
-            _extend(known, part)
+            known.extend(part)
         try:
             store.folder.mkdir(parents=True, exist_ok=True)
             store.write(known, None)
@@ -322,16 +331,15 @@ class _Decoding:
             name = self.names[index]
             if isinstance(result, DataError):
                 part.errors[name] = str(result)
-                part.add([name], [self.stamps[index]], [None])
+                content, small = None, bytes(THUMBNAIL_SIDE**2)
             else:
-                part.add([name], [self.stamps[index]], [result[0]])
-                pixels.append(result[1])
+                content, small = result.content, result.thumbnail
+                pixels.append(result.pixels)
+            part.names.append(name)
+            part.stamps.append(self.stamps[index])
+            part.contents.append(content)
+            part.thumbnails.append(small)
             if time.perf_counter() - self.said > PROGRESS_SECONDS:
                 self.said = time.perf_counter()
                 logger.info("Reading images: %s of %s", f"{index + 1:,}", f"{len(self.names):,}")
         return part, pixels
-
-
-def _extend(known: Known, part: Known) -> None:
-    known.add(part.names, part.stamps, part.contents)
-    known.errors |= part.errors

@@ -144,4 +144,5 @@ def concatenated(parts: Sequence[ImageSet]) -> ImageSet:
         tuple(name for part in parts for name in part.names),
         tuple(content for part in parts for content in part.hashes),
         groups,
+        np.concatenate([part.thumbnails for part in parts]),
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from vitrail.data.content import content_hash
+from vitrail.data.content import content_hash, thumbnails
 from vitrail.data.dataset import Pixels
 from vitrail.data.preprocess import Preprocess, read_for, read_prepared
 from vitrail.data.records import Records, SourceError
@@ -122,11 +123,20 @@ def is_mapped(pixels: Pixels) -> bool:
     return isinstance(pixels, np.memmap)
 
 
-def look_at(records: Records, place: int, preprocess: Preprocess) -> tuple[str, np.ndarray]:
-    """The content hash of an image and its pixels at a model's size. Raises DataError if it cannot be read."""
+class Look(NamedTuple):
+    """What an image is, by its content hash and its thumbnail (256 bytes), and its pixels at a model's size."""
+
+    content: str
+    thumbnail: bytes
+    pixels: np.ndarray
+
+
+def look_at(records: Records, place: int, preprocess: Preprocess) -> Look:
+    """What there is to know of an image. Raises DataError if it cannot be read."""
     reading = read_for(records.read(place), preprocess, records.names[place])
     original, pixels = reading.original, reading.pixels
     as_it_is = preprocess.crop_rate == 1 and preprocess.fit != "native" and original.size == pixels.shape[1::-1]
+    small = thumbnails(np.asarray(original.convert("L"))[None]).tobytes()
     if as_it_is and len(original.getbands()) == pixels.shape[2]:
-        return content_hash(pixels), pixels  # small images are copied for longer than they are hashed
-    return content_hash(np.asarray(original)), pixels
+        return Look(content_hash(pixels), small, pixels)  # small images are copied for longer than they are hashed
+    return Look(content_hash(np.asarray(original)), small, pixels)

@@ -22,13 +22,14 @@ from vitrail.data.records import ReadOptions
 from vitrail.data.sources import open_dataset
 from vitrail.data.splits import Splits, fingerprint, make_splits, read_splits
 from vitrail.errors import ConfigError, DataError
-from vitrail.fitting import fit_to_pixels, fit_to_shapes
+from vitrail.fitting import fit_flips, fit_to_pixels, fit_to_shapes
 from vitrail.initialization import InitialWeights, begun_from, initial_weights, open_initial, reopened
 from vitrail.models.adaptation import adapt_scaling
 from vitrail.pretrained import Pretrained, settled
 from vitrail.reading import READ_SETTINGS, read_options
 from vitrail.recipes import RECIPES, recipe_for, recipe_function
 from vitrail.runs import RunDirectory, copy_decisions, find_run
+from vitrail.training.imbalance import check_for_several_labels, fit_to_counts
 from vitrail.training.state import checkpoint_paths
 from vitrail.training.trackers import check_tracker
 
@@ -165,44 +166,50 @@ def prepare_new(
     pretrained = None if init is None else open_initial(init, named, offline=request.offline)
     config = _fit_to_classes(_requested_config(request, dataset, pretrained), request, dataset, pretrained)
     config = fit_to_shapes(config, dataset, request.settings or {})
+    chosen = request.like is not None or "data.augment.flip_rate" in (request.settings or {})
+    config = fit_flips(config, dataset.classes, chosen)
     initial = None if pretrained is None else initial_weights(pretrained, config, dataset.classes)
     check_tracker(config.training.tracker)
+    if dataset.multilabel:
+        check_for_several_labels(config)
     if config.data.fold is not None:
         parse_fold(config.data.fold)
     preprocess = preprocess_of(config)
     if corrections is not None:
         check_corrections(original, corrections, preprocess)
         logger.info("%s", corrections.summary())
-    audit = audit_dataset(dataset, preprocess) if dataset.grows else None
+    canvas = canvas_of(config, dataset)
+    looked_at = _on_canvas(dataset, preprocess, canvas)
+    audit = audit_dataset(looked_at, preprocess) if dataset.grows else None
     if audit is not None:
         for split, counts in audit.counts.items():
             check_broken(dataset, split, sum(counts), config.data.max_broken_rate)
         for sentence in audit.sentences():
             logger.info("%s", sentence)
     rates = config.data.validation_rate, config.data.test_rate
-    splits = make_splits(dataset, *rates, config.data.split_seed, preprocess, config.data.fold)
+    splits = make_splits(looked_at, *rates, config.data.split_seed, preprocess, config.data.fold)
     if audit is None:
         for split, files in dataset.broken.items():
-            check_broken(dataset, split, len(dataset.prepared(split, preprocess)), config.data.max_broken_rate)
+            check_broken(dataset, split, len(looked_at.prepared(split, preprocess)), config.data.max_broken_rate)
             if files:
                 logger.info("%s", broken_sentence(split, files))
-    train, validation = (splits.images(dataset, name, preprocess) for name in ("train", "validation"))
+    train, validation = splits.images(dataset, "train", canvas), splits.images(dataset, "validation", preprocess)
     test = splits.parts["test"].members if "test" in splits.parts else None
     counts = f"{len(train):,} images to train on, {len(validation):,} to choose the best epoch by"
     logger.info("%s", f"{dataset.name}: {counts}" + ("" if test is None else f", {len(test.names):,} for the test"))
     content = TrainingData(dataset, splits, train, validation, audit, corrections, initial)
-    return fit_to_pixels(config, train), content
+    return fit_to_counts(fit_to_pixels(config, train), train.labels), content
 
 
-def audit_requested(request: Request) -> Audit:
-    """What is wrong with the data asked for, read as a training on it would read them."""
+def data_to_audit(request: Request) -> tuple[Dataset, Preprocess, Corrections | None]:
+    """The data asked for, as a training on it would read it, corrected, and the corrections."""
     original, corrections = open_requested(request)
     dataset = original if corrections is None else corrected(original, corrections)
     config = _fit_to_classes(_requested_config(request, dataset), request, dataset)
     preprocess = preprocess_of(fit_to_shapes(config, dataset, request.settings or {}))
     if corrections is not None:
         check_corrections(original, corrections, preprocess)
-    return audit_dataset(dataset, preprocess)
+    return dataset, preprocess, corrections
 
 
 def prepare_resumed(directory: RunDirectory, request: Request) -> tuple[RunConfig, TrainingData]:
@@ -225,12 +232,12 @@ def prepare_resumed(directory: RunDirectory, request: Request) -> tuple[RunConfi
         raise ConfigError(
             f"{directory.path} was trained on {splits.dataset}, not {dataset.name}; resume it on its own data"
         )
-    preprocess = preprocess_of(config)
     initial = None
     if config.init is not None and not checkpoint_paths(directory.checkpoints_path):
         began = (directory.journal.last("start") or {}).get("init")
         initial = reopened(config, splits.classes, began, offline=request.offline)
-    train, validation = (splits.images(dataset, name, preprocess) for name in ("train", "validation"))
+    train = splits.images(dataset, "train", canvas_of(config, dataset))
+    validation = splits.images(dataset, "validation", preprocess_of(config))
     return config, TrainingData(dataset, splits, train, validation, initial=initial)
 
 
@@ -321,8 +328,9 @@ def _with_said(config: RunConfig, request: Request) -> RunConfig:
     init = None if request.init is None else settled(request.init)
     names = {"recipe": request.recipe, "model_name": request.model, "init": init}
     settings = request.all_settings()
-    if settings.get("data.fit") == "auto":
-        del settings["data.fit"]  # the run has what came of it
+    for key in ("data.fit", "training.imbalance"):
+        if settings.get(key) == "auto":
+            del settings[key]  # the run has what came of it
     asked = with_settings(config, settings)
     return asked.model_copy(update={key: name for key, name in names.items() if name is not None})
 
@@ -345,6 +353,24 @@ def _fit_to_classes(
         elif values is not None and len(values) == 1:
             fitted[f"model.{name}"] = values * channels  # a recipe's one value stands for every channel
     return with_settings(config, fitted)
+
+
+def canvas_of(config: RunConfig, dataset: Dataset) -> Preprocess:
+    """How images are kept for training: larger than the model takes them where crops are cut from them."""
+    preprocess = preprocess_of(config)
+    return preprocess if config.data.augment.crop_scale is None else preprocess.canvas(dataset.shape[:2])
+
+
+def _on_canvas(dataset: Dataset, preprocess: Preprocess, canvas: Preprocess) -> Dataset:
+    """The data set for those who look at labels and hashes alone: training images are not decoded a second time."""
+    source = dataset.training_source
+    if canvas == preprocess or dataset.preparer is None:
+        return dataset
+
+    def prepared(split: str, size: Preprocess) -> ImageSet:
+        return dataset.prepared(split, canvas if split == source else size)
+
+    return replace(dataset, preparer=prepared)
 
 
 def preprocess_of(config: RunConfig) -> Preprocess:

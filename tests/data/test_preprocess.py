@@ -222,3 +222,13 @@ def test_wrong_settings_are_refused(wrong):
 def test_settings_survive_json():
     wanted = settings(4, 6, 1, "crop")
     assert Preprocess.model_validate_json(wanted.model_dump_json()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((341, 256), (256, 256)), ((1024, 768), (280, 280)), ((200, 500), (224, 224)), ((250, 280), (250, 250))],
+)
+def test_crops_are_cut_from_as_large_an_image_as_there_is(shape, expected):
+    preprocess = Preprocess(image_size=(224, 224), channels=3, fit="crop", crop_rate=0.875)
+    canvas = preprocess.canvas(shape)
+    assert canvas == Preprocess(image_size=expected, channels=3, fit="crop")

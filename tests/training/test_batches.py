@@ -31,3 +31,9 @@ def test_balanced_sampling_draws_classes_equally_often(small):
     assert drawn.tolist() == expected[: len(drawn)].tolist()
     counts = torch.bincount(drawn)
     assert counts.max() - counts.min() <= 8  # of an incomplete batch
+
+
+def test_repeated_images_stand_side_by_side(small):
+    labels = small.images(90, 0).labels
+    config = with_settings(small.config, {"data.augment.repeats": 3})
+    assert training_order(config, labels, 1).tolist() == epoch_order(90, 0, 1)[:30].repeat(3).tolist()

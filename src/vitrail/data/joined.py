@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -51,7 +52,7 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
             own = np.array([places[label] for label in dataset.classes], np.int64)
             names = tuple(f"{prefix}/{image}" for image in images.names)
             labels = map_labels(images.labels, own, len(classes))
-            parts.append(ImageSet(images.pixels, labels, names, images.hashes, images.groups))
+            parts.append(replace(images, labels=labels, names=names, originals=images.hashes, small=images.thumbnails))
             left_out += [(f"{prefix}/{image}", reason) for image, reason in dataset.broken.get(source, ())]
         broken[split] = tuple(left_out)
         joined = concatenated(parts)

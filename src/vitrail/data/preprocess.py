@@ -43,6 +43,12 @@ class Preprocess(BaseModel):
         """(rows, columns, channels) of a prepared image; the channel that says what is padding is counted."""
         return (*self.image_size, self.channels + (self.fit == "native"))
 
+    def canvas(self, shape: tuple[int, int]) -> Preprocess:
+        """What random crops are cut from: up to 1.25 times as large, as far as images of `shape` have the pixels."""
+        rate = min(SPARE, *(own / side for own, side in zip(shape, self.image_size, strict=True)))
+        rows, columns = (round(side * max(1.0, rate)) for side in self.image_size)
+        return self.model_copy(update={"image_size": (rows, columns), "crop_rate": 1.0})
+
     @property
     def least_side(self) -> int:
         """Pixels of the shorter side that an image must be read with."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from vitrail.config import RunConfig
+from vitrail.data.augment import repeated
 from vitrail.data.dataset import ImageSet
 from vitrail.data.loader import Loader, create_loader, epoch_order
 from vitrail.data.order import balanced_order
@@ -30,5 +31,7 @@ def open_batches(config: RunConfig, images: ImageSet, device: torch.device) -> L
 def training_order(config: RunConfig, labels: np.ndarray, epoch: int) -> np.ndarray:
     """The images of an epoch in turn, int64 indices; a function of the labels and the run's seed alone."""
     if config.training.imbalance == "balanced_sampling":
-        return balanced_order(labels, config.seed, epoch)
-    return epoch_order(len(labels), config.seed, epoch)
+        order = balanced_order(labels, config.seed, epoch)
+    else:
+        order = epoch_order(len(labels), config.seed, epoch)
+    return repeated(order, config.data.augment.repeats)

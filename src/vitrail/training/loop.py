@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vitrail.checkpoint import ModelCard, save_model
 from vitrail.config import RunConfig
@@ -175,10 +175,7 @@ class Training:
     def _step(self, epoch: int, index: int) -> None:
         """One optimizer step on one batch."""
         settings, seed = self.settings, self.config.seed
-        images, labels = self.loader.batch(epoch, index)
-        generator = torch.Generator().manual_seed(seed_of(seed, epoch, index, 1))
-        num_classes = self.config.model.num_classes
-        images, targets = augment_batch(images, labels, num_classes, self.config.data.augment, generator)
+        images, targets, labels = self._batch(epoch, index)
         torch.manual_seed(seed_of(seed, epoch, index, 2))  # dropout and stochastic depth
         for optimizer in self.state.optimizers:
             optimizer.zero_grad()
@@ -197,6 +194,15 @@ class Training:
         for optimizer in self.state.optimizers:
             optimizer.step()
         self._average_weights()
+
+    def _batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The images of a step as they are trained on, their targets, and the labels they had before mixing."""
+        images, labels = self.loader.batch(epoch, index)
+        generator, model = torch.Generator().manual_seed(seed_of(self.config.seed, epoch, index, 1)), self.config.model
+        images, targets = augment_batch(
+            images, labels, model.num_classes, self.config.data.augment, generator, model.image_size, model.in_chans
+        )
+        return images, targets, labels
 
     def _set_learning_rate(self) -> None:
         settings = self.settings
@@ -355,7 +361,7 @@ class Training:
         seconds_left = counters.train_seconds / max(counters.step, 1) * num_left
         compiled = compile_where_it_pays(
             self.state.model,
-            lambda: self.loader.batch(counters.epoch, 0)[0].chunk(self.settings.accumulate)[0],
+            lambda: self._batch(counters.epoch, 0)[0].chunk(self.settings.accumulate)[0],
             self.autocast,
             is_asked=wanted == "on",
             seconds_left=seconds_left,

@@ -11,7 +11,7 @@ from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.preprocess import prepare_many
 from vitrail.data.sources import open_dataset
 from vitrail.errors import ConfigError
-from vitrail.fitting import fit_to_pixels, fit_to_shapes
+from vitrail.fitting import fit_flips, fit_to_pixels, fit_to_shapes
 from vitrail.models import model_config
 from vitrail.preparation import Request, prepare_new, prepare_resumed, preprocess_of
 from vitrail.recipes import recipe_function
@@ -167,3 +167,36 @@ def test_another_fit_than_the_recipes_keeps_the_whole() -> None:
         data, Request(("set",), recipe="s4_alexnet_cifar10", settings={**settings, "data.fit": "pad"})
     )
     assert (kept.data.crop_rate, whole.data.crop_rate) == (0.875, 1.0)
+
+
+# Mirrored images
+
+
+@pytest.mark.parametrize(
+    ("classes", "chosen", "rate", "said"),
+    [
+        ("0123456789", False, 0, "Images are not mirrored, as digits and letters are others then"),
+        ("abc", True, 0.5, "data.augment.flip_rate=0.5 mirrors digits or letters"),
+        (["cat", "dog"], False, 0.5, ""),
+    ],
+)
+def test_digits_and_letters_are_not_mirrored_unless_asked_for(classes, chosen, rate, said, caplog):
+    caplog.set_level(logging.INFO)
+    config = with_settings(recipe_function("photos")(), {"data.augment.flip_rate": 0.5})
+    fitted = fit_flips(config, classes, chosen)
+    assert fitted.data.augment.flip_rate == rate
+    assert fitted == with_settings(config, {"data.augment.flip_rate": rate})
+    assert caplog.text.count("mirror") == (1 if said else 0)
+    assert said in caplog.text
+
+
+def test_a_recipe_that_mirrors_does_not_on_digits(caplog):
+    caplog.set_level(logging.INFO)
+    dataset = open_dataset("digits")
+    config, _ = prepare_new(dataset, Request(data=("digits",), recipe="cct_cifar10"))
+    assert recipe_function("cct_cifar10")().data.augment.flip_rate > 0
+    assert config.data.augment.flip_rate == 0
+    config, _ = prepare_new(
+        dataset, Request(data=("digits",), recipe="cct_cifar10", settings={"data.augment.flip_rate": 0.3})
+    )
+    assert config.data.augment.flip_rate == 0.3

@@ -12,7 +12,9 @@ from filelock import FileLock
 import vitrail
 from vitrail.checkpoint import load_model, read_card
 from vitrail.config import config_to_json
+from vitrail.data.augment import augment_batch
 from vitrail.data.dataset import Dataset
+from vitrail.data.geometry import to_unit
 from vitrail.data.named import read_digits
 from vitrail.engines.pytorch import TorchEngine
 from vitrail.errors import ConfigError
@@ -52,6 +54,23 @@ def test_the_caller_keeps_its_random_numbers_and_threads(tmp_path):
     vitrail.train("digits", epochs=1, settings=SMALL, out=tmp_path / "run")
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_num_threads() == before
+
+
+def test_the_first_batch_is_drawn_where_that_is_asked_for(tmp_path, monkeypatch):
+    drawn, trained_on = [], []
+    monkeypatch.setattr("vitrail.session.draw_batch_figure", lambda _, pixels, targets, classes: drawn.append(pixels))
+
+    def kept(images, *others):
+        changed = augment_batch(images, *others)
+        trained_on.append(changed[0])
+        return changed
+
+    monkeypatch.setattr("vitrail.training.loop.augment_batch", kept)
+    settings = SMALL | {"data.preview": True, "data.augment.policy": "randaugment", "data.augment.crop_scale": (0.5, 1)}
+    vitrail.train("digits", epochs=1, settings=settings, out=tmp_path / "run")
+    (pixels,) = drawn
+    assert pixels.shape[1:] == (8, 8, 1)
+    np.testing.assert_allclose(pixels[:, :, :, 0] / 255, to_unit(trained_on[0])[:, 0], atol=0.5 / 255 + 1e-6)
 
 
 def test_a_run_that_is_being_trained_is_left_alone(stopped):

@@ -1,14 +1,15 @@
-"""A config fitted to its data: to the shapes of the images, and to their pixels."""
+"""A config fitted to its data: to the shapes of the images, to their pixels, and to what mirroring makes of them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vitrail.config import RunConfig, with_settings
+from vitrail.data.augment import flips_hurt
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.ratios import choose_fit
 from vitrail.errors import ConfigError
@@ -45,6 +46,18 @@ def fit_to_shapes(config: RunConfig, dataset: Dataset, asked: Mapping[str, Any])
             "--model vit_micro_conv16_64 or vit_tiny_patch16_224, or data.fit=pad"
         )
     return with_settings(config, settings)
+
+
+def fit_flips(config: RunConfig, classes: Sequence[str], chosen: bool) -> RunConfig:
+    """The config without mirrored images where classes are digits or letters, unless that was `chosen` by the user."""
+    rate = config.data.augment.flip_rate
+    if not rate or not flips_hurt(classes):
+        return config
+    if chosen:
+        logger.warning("data.augment.flip_rate=%g mirrors digits or letters, which are others then, or none", rate)
+        return config
+    logger.info("Images are not mirrored, as digits and letters are others then; data.augment.flip_rate is 0")
+    return with_settings(config, {"data.augment.flip_rate": 0})
 
 
 def fit_to_pixels(config: RunConfig, train: ImageSet) -> RunConfig:

@@ -16,6 +16,8 @@ import torch
 from vitrail.checkpoint import ModelCard, load_model, save_card, write_atomically
 from vitrail.classifier import Classifier
 from vitrail.config import RunConfig
+from vitrail.data.augment import augment_batch, seed_of
+from vitrail.data.colors import to_levels
 from vitrail.data.dataset import ImageSet
 from vitrail.data.groups import interval_groups
 from vitrail.data.splits import fingerprint
@@ -27,6 +29,7 @@ from vitrail.models.weights import load_weights
 from vitrail.predictions import write_parquet
 from vitrail.preparation import TrainingData, preprocess_of
 from vitrail.reporting.run_figures import (
+    draw_batch_figure,
     draw_calibration_figures,
     draw_data_figures,
     draw_result_figures,
@@ -130,8 +133,22 @@ def _train(
         if content.initial is not None:
             for model in filter(None, (training.state.model, training.state.averaged)):
                 load_weights(model, content.initial.weights, content.initial.new)
+        if config.data.preview:
+            _draw_batch(directory, config, training, content.splits.classes)
         training.run(report)
     return _facts(directory, config, content, training, preparation_seconds)
+
+
+def _draw_batch(directory: RunDirectory, config: RunConfig, training: Training, classes: tuple[str, ...]) -> None:
+    """batch.png: the first batch, drawn and changed as the loop will do it, which is a function of the seed alone."""
+    images, labels = training.loader.batch(0, 0)
+    generator = torch.Generator().manual_seed(seed_of(config.seed, 0, 0, 1))
+    model = config.model
+    images, targets = augment_batch(
+        images, labels, model.num_classes, config.data.augment, generator, model.image_size, model.in_chans
+    )
+    pixels = to_levels(images).permute(0, 2, 3, 1).cpu().numpy()
+    draw_batch_figure(directory, pixels, targets.cpu().numpy(), classes)
 
 
 @contextmanager

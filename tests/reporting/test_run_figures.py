@@ -16,6 +16,7 @@ from vitrail.models.vit import ViTConfig
 from vitrail.reporting import run_figures
 from vitrail.reporting.run_figures import (
     Picture,
+    draw_batch_figure,
     draw_calibration_figures,
     draw_data_figures,
     draw_result_figures,
@@ -74,6 +75,22 @@ def logits(predicted: list[int], sureness: list[float]) -> np.ndarray:
 
 
 # What is drawn
+
+
+def test_a_batch_is_drawn_under_what_it_is_taken_for(run, drawn):
+    pixels = np.arange(4, dtype=np.uint8)[:, None, None, None].repeat(8, axis=1).repeat(8, axis=2)
+    draw_batch_figure(run, pixels, np.array([0, 2, 1, 0]), CLASSES)
+    assert titles(drawn["batch.png"]) == ["cat", "<b>", "dog", "cat"]
+    assert places(drawn["batch.png"]) == [0, 1, 2, 3]
+    mixed = np.array([[0.38, 0.62, 0], [1, 0, 0], [1, 0, 1], [0, 0, 0]], np.float32)
+    draw_batch_figure(run, pixels, mixed, CLASSES)
+    assert titles(drawn["batch.png"]) == ["62% dog", "cat", "cat, <b>", ""]
+
+
+def test_the_channel_of_padding_is_no_colour(run, drawn):
+    pixels = np.full((2, 8, 8, 4), 255, np.uint8)
+    draw_batch_figure(run, pixels, np.array([0, 1]), CLASSES)
+    assert np.asarray(drawn["batch.png"].axes[0].images[0].get_array()).shape == (8, 8, 3)
 
 
 def test_samples_go_round_the_classes(run, drawn, monkeypatch):

@@ -14,6 +14,7 @@ import numpy as np
 from vitrail import figures
 from vitrail.checkpoint import ModelCard
 from vitrail.data.dataset import ImageSet
+from vitrail.data.preprocess import visible
 from vitrail.evaluation import accuracy_coverage_curve, reliability_bins, softmax
 from vitrail.runs import RunDirectory, read_json_lines
 
@@ -35,6 +36,26 @@ def draw_data_figures(directory: RunDirectory, images: ImageSet, classes: tuple[
     shown = _in_turn(images.labels, len(classes))[:NUM_SHOWN]
     titles = [classes[label] for label in images.labels[shown]]
     figures.save_figure(figures.draw_samples(images.pixels[shown], titles), directory.figures_path / "samples.png")
+
+
+def draw_batch_figure(
+    directory: RunDirectory, pixels: np.ndarray, targets: np.ndarray, classes: tuple[str, ...]
+) -> None:
+    """batch.png: the first training batch as the model gets it, changed and mixed.
+
+    pixels uint8 (N, H, W, C), targets (N,) labels or (N, number of classes).
+    """
+    titles = [classes[target] if targets.ndim == 1 else _main_names(target, classes) for target in targets]
+    figure = figures.draw_samples(visible(pixels), titles, "Training images as they are first seen")
+    figures.save_figure(figure, directory.figures_path / "batch.png")
+
+
+def _main_names(target: np.ndarray, classes: tuple[str, ...]) -> str:
+    """The classes that an image is taken for: `cat, dog`, or of a mixture the one with the largest share: `62% cat`."""
+    whole = [name for name, share in zip(classes, target, strict=True) if share > 0.995]
+    if whole or not target.any():
+        return ", ".join(whole)
+    return f"{target.max():.0%} {classes[int(target.argmax())]}"
 
 
 def _in_turn(labels: np.ndarray, num_classes: int) -> np.ndarray:

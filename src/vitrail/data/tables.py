@@ -108,6 +108,12 @@ def open_tables(
     )
 
 
+def read_records(path: Path, options: ReadOptions | None = None) -> Records:
+    """All rows of one table, as `open_tables` reads them."""
+    rows = _read_rows([path], options or ReadOptions(), splits=False)
+    return rows.records("all", tuple(rows.class_names) or rows.classes(), named=bool(rows.class_names))
+
+
 def list_table_images(path: Path) -> list[Path]:
     """The paths of the image files that a table lists, each once, in its order; they need not exist.
 

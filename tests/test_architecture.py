@@ -34,7 +34,7 @@ LAYERS = (
     ("evaluation_data",),
     ("probing", "comparison", "searching", "exporting", "planning"),
     ("reporting",),
-    ("session", "publishing"),
+    ("session", "publishing", "auditing"),
     ("api",),
     ("serving", "sklearn", "cli"),
 )

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from vitrail import history, models
+from vitrail.auditing import FullAudit, audit_data
 from vitrail.classifier import Classifier, Count
 from vitrail.config import RunConfig, parse_duration
-from vitrail.data.audit import Audit
 from vitrail.data.splits import read_splits
 from vitrail.embedding import Embeddings, embed_images
 from vitrail.engines.adaptation import SizeLike, changes
@@ -30,7 +30,6 @@ from vitrail.loading import check_classes, find_source
 from vitrail.predictions import check_output
 from vitrail.preparation import (
     Request,
-    audit_requested,
     create_run,
     open_requested,
     prepare_new,
@@ -362,12 +361,14 @@ def push(run: str | Path, repository: str, *, private: bool = False) -> str:
     return push_run(find_run(run), repository, private=private)
 
 
-def audit(data: str | Path | Sequence[str | Path], *, corrections: str | Path | None = None) -> Audit:
-    """What is wrong with the images of `data`: counts by class, broken files, equal images within and across splits.
+def audit(data: str | Path | Sequence[str | Path], **how: Any) -> FullAudit:
+    """What is wrong with the images of `data`: unreadable ones, copies, odd images, suspicious labels, rare classes.
 
-    Raises ConfigError and DataError as `vitrail.train` does for data and corrections that cannot be used at all.
+    `how` are corrections and settings, as for `train`; labels, whether to check these, by default where that is quick,
+    and model, whose vectors tell them apart; html, write_corrections (a new file) and preview (a number of images),
+    what to write; device, offline and report, as for `embed`. Raises ConfigError and DataError as `train` does.
     """
-    return audit_requested(Request(_sources(data), corrections=_path(corrections)))
+    return audit_data(_sources(data), **how)
 
 
 def list_models(pattern: str | None = None) -> list[dict[str, Any]]:

@@ -79,3 +79,11 @@ def test_images_of_any_shape_give_finite_vectors(shape):
     pixels = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
     assert np.isfinite(patch_features(pixels)).all()
     assert np.isfinite(patch_features(np.zeros_like(pixels))).all()
+
+
+def test_parts_of_a_set_share_their_filters():
+    pixels = np.random.default_rng(4).integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
+    heard = []
+    parts = patch_features(pixels[:11], pixels[11:], report=lambda done, total: heard.append((done, total)))
+    np.testing.assert_array_equal(parts, patch_features(pixels))
+    assert heard == [(11, 30), (30, 30)]

@@ -10,14 +10,16 @@ principal components of the pixels, and takes 2 ms an image on one core.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+
+from vitrail.data.dataset import Pixels
 
 MOST_PIXELS = 32  # of the longer side; larger images are shrunk, which costs no accuracy at this depth
 NUM_FILTERS = 200
@@ -31,17 +33,6 @@ _CONTRAST, _WHITENING = 10.0, 0.1  # added to variances
 BLOCK = 256  # images in a pass
 
 
-class Pixels(Protocol):
-    """uint8 (N, H, W, C), in memory or not."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, H, W, C)."""
-        ...
-
-    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray: ...
-
-
 class Filters(NamedTuple):
     """Filters (F, C, rows, columns) on patches of unit contrast, and what is taken off their answers (F,)."""
 
@@ -50,21 +41,24 @@ class Filters(NamedTuple):
 
 
 def patch_features(
-    pixels: Pixels, seed: int = 0, report: Callable[[int, int], None] | None = None
+    *parts: Pixels, seed: int = 0, report: Callable[[int, int], None] | None = None
 ) -> NDArray[np.float32]:
     """Vectors (N, D) float32 of images uint8 (N, H, W, C), C of 1 or 3, larger ones shrunk to 32 pixels.
 
-    A vector holds how strongly each filter, and its negative, is answered in each quarter of the image. The same seed
-    gives the same vectors. Images are gone through a few hundred at a time; `report` hears how many are done.
+    A vector holds how strongly each filter, and its negative, is answered in each quarter of the image. Several `parts`
+    of one data set, such as its splits, are one after the other in the result. The same seed gives the same vectors.
+    Images are gone through a few hundred at a time; `report` hears how many are done.
     """
-    total = pixels.shape[0]
-    filters = learn_filters(_sample(pixels, seed), seed)
-    done: list[NDArray[np.float32]] = []
-    for start in range(0, total, BLOCK):
-        done.append(_answers(_shrunk(pixels[start : start + BLOCK]), filters).numpy())
-        if report is not None:
-            report(min(start + BLOCK, total), total)
-    return np.concatenate(done)
+    total, done = sum(part.shape[0] for part in parts), 0
+    filters = learn_filters(_sample(parts, seed), seed)
+    vectors: list[NDArray[np.float32]] = []
+    for part in parts:
+        for start in range(0, part.shape[0], BLOCK):
+            vectors.append(_answers(_shrunk(part[start : start + BLOCK]), filters).numpy())
+            done += len(vectors[-1])
+            if report is not None:
+                report(done, total)
+    return np.concatenate(vectors)
 
 
 def learn_filters(images: Tensor, seed: int = 0) -> Filters:
@@ -90,18 +84,23 @@ def learn_filters(images: Tensor, seed: int = 0) -> Filters:
     return Filters(weights.view(NUM_FILTERS, channels, *size), offsets)
 
 
-def _sample(pixels: Pixels, seed: int) -> Tensor:
+def _sample(parts: Sequence[Pixels], seed: int) -> Tensor:
     """Some of the images (N, C, H, W), in the order that they are stored in."""
-    total = pixels.shape[0]
-    chosen = np.random.default_rng(seed).permutation(total)[:NUM_SAMPLED]
-    parts = np.array_split(np.sort(chosen), -(-len(chosen) // BLOCK))
-    return torch.cat([_shrunk(pixels[part]) for part in parts])
+    ends = np.cumsum([part.shape[0] for part in parts])
+    chosen = np.sort(np.random.default_rng(seed).permutation(int(ends[-1]))[:NUM_SAMPLED])
+    found: list[Tensor] = []
+    for part, end in zip(parts, ends.tolist(), strict=True):
+        own = chosen[(chosen >= end - part.shape[0]) & (chosen < end)] - (end - part.shape[0])
+        found += [_shrunk(part[own[start : start + BLOCK]]) for start in range(0, len(own), BLOCK)]
+    return torch.cat(found)
 
 
 def _shrunk(pixels: np.ndarray) -> Tensor:
     """(N, C, H, W) float in 0..255, the longer side of 32 pixels at the most; a mask of padding is left out."""
     channels = pixels.shape[3] - (pixels.shape[3] in (2, 4))
-    images = torch.from_numpy(np.ascontiguousarray(pixels[..., :channels])).permute(0, 3, 1, 2).float()
+    images = (
+        torch.from_numpy(np.array(pixels[..., :channels])).permute(0, 3, 1, 2).float()
+    )  # a mapped file is read-only
     rows, columns = images.shape[2:]
     scale = MOST_PIXELS / max(rows, columns)
     if scale >= 1:

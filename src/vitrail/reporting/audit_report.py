@@ -1,0 +1,208 @@
+"""An audit as one HTML file that needs nothing else: sentences, classes, sizes, and every kind of finding with images.
+
+Thumbnails are made of decoded pixels alone, so that nothing else of a file, such as where a photograph was taken, gets
+into the report.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vitrail.checkpoint import write_atomically
+from vitrail.data.audit import Audit
+from vitrail.data.dataset import ImageSet
+from vitrail.data.findings import KINDS, Finding, Kind
+from vitrail.errors import ConfigError
+
+SUFFIXES = (".html", ".htm")
+MOST_FINDINGS = 40  # of a kind that are shown, and of each the first images
+MOST_IMAGES = 4
+MOST_CLASSES = 200  # in the table
+THUMBNAIL_SIDE = 96  # pixels at the most
+_SMALL_SIDE = 32  # below, pixels are shown as they are
+
+_TITLES: Mapping[Kind, str] = {
+    "broken": "Files that cannot be read",
+    "shared_between_splits": "In two splits",
+    "exact_duplicate": "Exact copies",
+    "near_duplicate": "Near copies",
+    "conflicting_labels": "Equal images under different labels",
+    "suspicious_label": "Labels that may be wrong",
+    "class_imbalance": "Rare classes",
+    "size": "Odd sizes",
+    "aspect_ratio": "Odd aspect ratios",
+    "mode": "Odd modes",
+    "exif_rotated": "Turned by EXIF",
+    "empty": "Nearly empty",
+    "dark": "Very dark",
+    "bright": "Very bright",
+    "blurred": "Blurred",
+}
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """An image of a finding: its name, what stands under it, and the picture as a data: URI, "" where there is none."""
+
+    name: str
+    label: str
+    source: str
+    is_small: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """The findings of one kind that are shown, and how many more there are."""
+
+    kind: Kind
+    title: str
+    count: int
+    shown: tuple[tuple[Finding, tuple[Thumbnail, ...]], ...]
+
+    @property
+    def num_more(self) -> int:
+        """How many are not shown."""
+        return self.count - len(self.shown)
+
+
+def check_report_path(path: Path) -> None:
+    """Raise ConfigError unless an HTML file can be written at `path`."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{path} does not end in .html; name the report so")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} does not exist; make that folder first, or write elsewhere")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; write to a file in it")
+
+
+def write_audit_report(audit: Audit, images: Mapping[str, ImageSet], path: Path, preview: Path | None = None) -> None:
+    """Write the report of an audit of `images`, with the picture `preview` if there is one.
+
+    Raises CheckpointError if the disk refuses; an old file is replaced whole or not at all.
+    """
+    write_atomically(path, audit_html(audit, images, preview))
+
+
+def audit_html(audit: Audit, images: Mapping[str, ImageSet], preview: Path | None = None) -> str:
+    """The report of an audit of `images` as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(__file__).parent / "templates"
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    sections = list(_sections(audit, images))
+    heading, *sentences = audit.sentences()
+    text = environment.get_template("audit.html").render(
+        dataset=audit.dataset,
+        heading=heading,
+        sentences=sentences,
+        notes=audit.notes,
+        sections=sections,
+        classes=_class_rows(audit),
+        num_classes_more=max(0, len(audit.classes) - MOST_CLASSES),
+        splits=["images" if split == "all" else split for split in audit.counts],
+        histograms=list(_histograms(audit.statistics)),
+        preview=None if preview is None else _data_uri(preview.read_bytes(), "png"),
+    )
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # a file's name may be of other bytes
+
+
+def _sections(audit: Audit, images: Mapping[str, ImageSet]) -> Iterator[Section]:
+    """A section for each kind of which something was found, the images of all of them made small at once."""
+    shown: dict[Kind, tuple[Finding, ...]] = {kind: audit.of_kind(kind) for kind in KINDS}
+    wanted: dict[str, dict[str, None]] = {split: {} for split in images}
+    for found in shown.values():
+        for finding in found[:MOST_FINDINGS]:
+            for split, name in _named(finding):
+                if split in wanted:
+                    wanted[split][name] = None
+    pictures = {split: _thumbnails(images[split], [*names], audit.classes) for split, names in wanted.items()}
+    for kind, found in shown.items():
+        if found:
+            cards = tuple(
+                (
+                    finding,
+                    tuple(
+                        pictures.get(split, {}).get(name, Thumbnail(name, "", "")) for split, name in _named(finding)
+                    ),
+                )
+                for finding in found[:MOST_FINDINGS]
+            )
+            yield Section(kind, _TITLES[kind], len(found), cards)
+
+
+def _named(finding: Finding) -> list[tuple[str, str]]:
+    """The split and the name of the first images of a finding; of what is in two splits, some of each."""
+    first, _, second = finding.split.partition("/")
+    if not second:
+        return [(first, name) for name in finding.images[:MOST_IMAGES]]
+    number = finding.details["num_first"]
+    half = MOST_IMAGES // 2
+    before, after = finding.images[:number], finding.images[number:]
+    return [*((first, name) for name in before[:half]), *((second, name) for name in after[:half])]
+
+
+def _thumbnails(images: ImageSet, names: Sequence[str], classes: Sequence[str]) -> dict[str, Thumbnail]:
+    """The thumbnails of the images that are called so, by name; those that were left out have none."""
+    places = {name: index for index, name in enumerate(images.names)}
+    known = [name for name in names if name in places]
+    thumbnails: dict[str, Thumbnail] = {}
+    for name in known:
+        index = places[name]
+        pixels = images.pixels[np.array([index])][0]
+        label = images.labels[index]
+        told = [classes[place] for place in (np.flatnonzero(label).tolist() if label.ndim else [int(label)])]
+        is_small = max(pixels.shape[:2]) <= _SMALL_SIDE
+        thumbnails[name] = Thumbnail(name, ", ".join(told), _picture(pixels, is_small), is_small)
+    return thumbnails
+
+
+def _picture(pixels: np.ndarray, is_small: bool) -> str:
+    """Pixels (H, W, C) as a data: URI, small ones to the bit; a mask of padding shows as transparency would, white."""
+    channels = pixels.shape[2]
+    if channels in (2, 4):
+        pixels = np.where(pixels[..., -1:] > 0, pixels[..., :-1], np.uint8(255))
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    file = io.BytesIO()
+    if is_small:
+        image.save(file, "png", optimize=True)
+    else:
+        image.save(file, "jpeg", quality=85)
+    return _data_uri(file.getvalue(), "png" if is_small else "jpeg")
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _class_rows(audit: Audit) -> list[tuple[str, list[tuple[int, float]]]]:
+    """For each class its images in each split, and how long a bar they make, in per cent of the longest."""
+    most = max((max(counts, default=0) for counts in audit.counts.values()), default=0) or 1
+    rows = zip(audit.classes, *audit.counts.values(), strict=True)
+    return [
+        (name, [(count, round(100 * count / most, 1)) for count in counts])
+        for name, *counts in list(rows)[:MOST_CLASSES]
+    ]
+
+
+def _histograms(statistics: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, int, float]]]]:
+    """What the statistics count by value: a title, and for each value its count and how long a bar that makes."""
+    for title, counts in statistics.items():
+        if not isinstance(counts, Mapping) or not counts or not all(isinstance(n, int) for n in counts.values()):
+            continue
+        most = max(counts.values()) or 1
+        yield title.replace("_", " "), [(str(value), n, round(100 * n / most, 1)) for value, n in counts.items()]

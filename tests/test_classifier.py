@@ -307,3 +307,16 @@ def test_images_at_their_own_sizes_have_the_logits_they_have_alone(digits_run, t
 def test_an_engine_of_one_size_is_refused_others():
     with pytest.raises(ConfigError, match=r"^This model takes images of one size; resize them, or load it with"):
         columns().native_logits([bright(1)])
+
+
+def test_several_labels_have_a_sigmoid_each():
+    single = columns("abc", temperature=2.0)
+    several = Classifier(single.engine, single.card.model_copy(update={"multilabel": True}))
+    image = bright(200, 40, 0)
+    logits = np.array([20.0, 4.0, 0.0]) / 2
+    expected = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(several.probabilities(image[None, :, :, None])[0], expected, rtol=1e-6)
+    prediction = several.predict(image)
+    assert (prediction.labels, prediction.label) == (("a", "b"), "a")  # a half is not above a half
+    assert list(prediction.probabilities) == ["a", "b", "c"]
+    assert single.predict(image).labels is None

@@ -116,3 +116,12 @@ def test_images_are_not_kept_in_memory(trained, tmp_path, monkeypatch, wishes):
     tracemalloc.stop()
     assert len(found) == 24
     assert peak < 3_000_000  # of 16,800,000 in all
+
+
+def test_several_labels_are_written_and_not_sorted(trained, scans, tmp_path):
+    several = Classifier(trained.engine, trained.card.model_copy(update={"multilabel": True}))
+    found = label_images(several, scans[:2], Wishes(output=tmp_path / "out.csv"))
+    assert (tmp_path / "out.csv").read_text().startswith("image,labels,probability_0,probability_1,")
+    assert all(prediction.labels is not None for prediction in found)
+    with pytest.raises(ConfigError, match=r"^--sort puts each image into one folder, and this model may give"):
+        label_images(several, scans, Wishes(sort=tmp_path))

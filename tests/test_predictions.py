@@ -186,3 +186,45 @@ def test_rows_of_other_columns(tmp_path, suffix):
         assert path.read_text(encoding="utf-8") == "image,score\na,0.5\nß,0.25\n"
     else:
         assert pq.read_table(path).to_pydict() == {"image": ["a", "ß"], "score": [0.5, 0.25]}
+
+
+# Several labels
+
+BEACH = Prediction(
+    "b.png", "sea", 0.9, (("sea", 0.9), ("sky", 0.7)), probabilities={"sky": 0.7, "sea": 0.9, "sun": 0.5}
+)
+NOTHING = Prediction("n.png", "sun", 0.4, (("sun", 0.4),), probabilities={"sky": 0.1, "sea": 0.2, "sun": 0.4})
+LABELS = ("sky", "sea", "sun")
+
+
+def test_labels_are_the_classes_above_a_half_the_most_probable_first():
+    assert (BEACH.labels, BEACH.decision, BEACH.label) == (("sea", "sky"), "sea, sky", "sea")
+    assert (NOTHING.labels, NOTHING.decision, NOTHING.label) == ((), "", "sun")
+    assert [prediction.labels for prediction in (SEVEN, BROKEN)] == [None, None]
+    assert len({BEACH, NOTHING, SEVEN}) == 3
+
+
+def test_json_has_labels_and_all_probabilities_only_where_there_may_be_several():
+    assert list(BEACH.to_dict()) == [*SEVEN.to_dict(), "labels", "probabilities"]
+    assert BEACH.to_dict()["labels"] == ["sea", "sky"]
+    assert BEACH.to_dict()["probabilities"] == {"sky": 0.7, "sea": 0.9, "sun": 0.5}
+
+
+def test_tables_of_several_labels(tmp_path):
+    for suffix in (".csv", ".parquet", ".jsonl"):
+        write_predictions(tmp_path / f"out{suffix}", [BEACH, NOTHING, BROKEN], LABELS)
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        first, second, third = csv.DictReader(file)
+    assert list(first) == ["image", "labels", "probability_sky", "probability_sea", "probability_sun", "error"]
+    assert (first["labels"], first["probability_sea"]) == ("sea|sky", "0.9")
+    assert (second["labels"], third["labels"], third["error"]) == ("", "", BROKEN.error)
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.column("labels").to_pylist() == [["sea", "sky"], [], None]
+    assert table.column("probability_sun").to_pylist() == [0.5, 0.4, None]
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert lines == [prediction.to_dict() for prediction in (BEACH, NOTHING, BROKEN)]
+
+
+def test_empty_columns_of_lists_have_their_type(tmp_path):
+    write_predictions(tmp_path / "out.parquet", [BROKEN], LABELS)
+    assert pq.read_schema(tmp_path / "out.parquet").field("labels").type == pa.list_(pa.string())

@@ -165,3 +165,17 @@ def test_suggested_labels_help_more_than_as_many_random_ones(tmp_path):
         }
         gains.append(accuracy["suggested"] - accuracy["random"])
     assert np.mean(gains) > 0.005
+
+
+def test_of_several_labels_the_most_doubtful_decides():
+    shares = {"sea": 0.9, "sky": 0.45, "sun": 0.01}
+    wavering = Prediction("x.png", "sea", 0.9, (("sea", 0.9), ("sky", 0.45)), probabilities=shares)
+    sure = Prediction("y.png", "sea", 0.9, (("sea", 0.9),), probabilities={"sea": 0.9, "sky": 0.02})
+    candidates = Candidates()
+    for prediction, vector in zip((sure, wavering), unit(0, 90), strict=True):
+        candidates.add(prediction, content(prediction.image), vector)
+    first, second = candidates.choose(2)
+    assert (first.image, first.label, first.probability) == ("x.png", "sky", 0.45)
+    assert first.margin == pytest.approx(0.1)
+    assert first.reason == "sky 45.0 % or not"
+    assert (second.label, second.margin) == ("sea", pytest.approx(0.8))

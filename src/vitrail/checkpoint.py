@@ -37,6 +37,7 @@ class ModelCard(BaseModel):
     preprocess: Preprocess
     temperature: float = 1.0
     reject_threshold: float | None = None
+    multilabel: bool = False  # an image may have several labels, or none: a sigmoid for each in place of a softmax
     provenance: dict[str, Any] = {}
 
 

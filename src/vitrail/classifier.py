@@ -12,10 +12,11 @@ from PIL import Image
 
 from vitrail.checkpoint import ModelCard
 from vitrail.data.content import content_hash
+from vitrail.data.dataset import Pixels
 from vitrail.data.images import read_image
 from vitrail.data.preprocess import prepare, read_for, read_prepared
 from vitrail.errors import ConfigError, DataError
-from vitrail.evaluation import softmax
+from vitrail.evaluation import sigmoid, softmax
 from vitrail.predictions import NUM_TOP, Prediction
 
 CHUNK = 256  # images read before a forward pass: few enough for memory, enough to keep the engine busy
@@ -144,7 +145,7 @@ class Classifier:
                 else:
                     yield Embedded(_name(image), readable[index][1], vectors[index])
 
-    def logits(self, images: np.ndarray, report: Count | None = None) -> np.ndarray:
+    def logits(self, images: Pixels, report: Count | None = None) -> np.ndarray:
         """Logits (N, K) float32 of images uint8 (N, H, W, C) that have the model's size; `report` hears how many."""
         return _in_parts(self.engine.logits, images, report)
 
@@ -163,20 +164,24 @@ class Classifier:
             pixels.append(prepare(upright, self.card.preprocess.model_copy(update=own_size)))
         return self.engine.native_logits(pixels)
 
-    def features(self, images: np.ndarray, report: Count | None = None) -> np.ndarray:
+    def features(self, images: Pixels, report: Count | None = None) -> np.ndarray:
         """The vectors (N, D) float32 that the model's head reads, of images as for `logits`."""
         return _in_parts(lambda part: self._probabilities_and_features(part)[1], images, report)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (N, K) float64 of images uint8 (N, H, W, C) that have the model's size."""
-        return softmax(self.engine.logits(images) / self.card.temperature)
+        return self.calibrated(self.engine.logits(images))
 
     def _probabilities_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not isinstance(self.engine, FeatureEngine):
             probabilities = self.probabilities(images)
             return probabilities, probabilities
         logits, features = self.engine.logits_and_features(images)
-        return softmax(logits / self.card.temperature), features
+        return self.calibrated(logits), features
+
+    def calibrated(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities (N, K) float64 of logits (N, K); they sum to 1, but where an image may have several labels."""
+        return (sigmoid if self.card.multilabel else softmax)(logits / self.card.temperature)
 
     def _read(
         self, images: Sequence[ImageLike], with_content: bool = False
@@ -198,6 +203,10 @@ class Classifier:
     def _prediction(self, name: str, probabilities: np.ndarray) -> Prediction:
         best = np.argsort(-probabilities, kind="stable")[:NUM_TOP]
         top = tuple((self.classes[index], float(probabilities[index])) for index in best)
+        if self.card.multilabel:
+            return Prediction(
+                name, *top[0], top, probabilities=dict(zip(self.classes, probabilities.tolist(), strict=True))
+            )
         threshold = self.card.reject_threshold
         return Prediction(name, *top[0], top, sure=threshold is None or top[0][1] > threshold)
 
@@ -205,7 +214,7 @@ class Classifier:
         return f"Classifier({self.card.model_name}, {len(self.classes)} classes)"
 
 
-def _in_parts(compute: Callable[[np.ndarray], np.ndarray], images: np.ndarray, report: Count | None) -> np.ndarray:
+def _in_parts(compute: Callable[[np.ndarray], np.ndarray], images: Pixels, report: Count | None) -> np.ndarray:
     """What `compute` makes of the images, a part at a time, each of which `report` hears of."""
     parts: list[np.ndarray] = []
     for start in range(0, len(images), COUNTED):

@@ -12,7 +12,7 @@ import numpy as np
 from vitrail.checkpoint import ModelCard
 from vitrail.data.audit import broken_sentence, check_broken
 from vitrail.data.corrections import check_corrections, corrected, read_corrections
-from vitrail.data.dataset import Dataset, ImageSet
+from vitrail.data.dataset import Dataset, ImageSet, map_labels
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.records import ReadOptions
 from vitrail.data.sources import open_dataset
@@ -118,7 +118,17 @@ def _with_classes(dataset: Dataset, images: ImageSet, classes: tuple[str, ...]) 
             f"{some(unknown)}; it knows {some(classes, 5)}. Rename or merge them with --corrections"
         )
     places = np.array([classes.index(name) for name in dataset.classes], np.int64)
-    return replace(images, labels=places[images.labels])
+    return replace(images, labels=map_labels(images.labels, places, len(classes)))
+
+
+def check_number_of_labels(card: ModelCard, dataset: Dataset) -> None:
+    """Raise ConfigError where images have several labels and the model gives one, or the other way round."""
+    if card.multilabel != dataset.multilabel:
+        theirs, its = ("any number of labels", "one") if dataset.multilabel else ("one label", "any number")
+        raise ConfigError(
+            f"Images of {dataset.name} have {theirs} each, and the model gives an image {its}; "
+            "evaluate it on data like that which it was trained on"
+        )
 
 
 def _kept(images: ImageSet, kept: list[bool]) -> ImageSet:

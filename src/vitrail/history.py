@@ -227,7 +227,10 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-Tested = dict[str, list[str]]  # the columns image, label and prediction of predictions/test.parquet
+Tested = dict[str, list[Any]]  # the columns image, label and prediction of predictions/test.parquet
+
+
+_COLUMNS = {name: name for name in ("image", "label", "prediction")}
 
 
 def _tested(run: RunDirectory) -> Tested:
@@ -237,8 +240,10 @@ def _tested(run: RunDirectory) -> Tested:
 
     path = run.predictions_path / "test.parquet"
     try:
-        table = pq.read_table(path, columns=["image", "label", "prediction"])
-        return {name: table.column(name).to_pylist() for name in ("image", "label", "prediction")}
+        several = "labels" in pq.read_schema(path).names  # lists, where an image may have several
+        columns = {"image": "image", "label": "labels", "prediction": "predictions"} if several else _COLUMNS
+        table = pq.read_table(path, columns=list(columns.values()))
+        return {name: table.column(column).to_pylist() for name, column in columns.items()}
     except (OSError, KeyError, pa.ArrowException):
         raise _Unreadable(f"{path} is missing or damaged") from None
 
@@ -268,7 +273,10 @@ def _paired(a: Tested, b: Tested) -> dict[str, Any]:
 
     from vitrail.evaluation.paired import paired_comparison
 
-    correct_a, correct_b = (np.array(test["label"]) == np.array(test["prediction"]) for test in (a, b))
+    correct_a, correct_b = (
+        np.array([label == given for label, given in zip(test["label"], test["prediction"], strict=True)], bool)
+        for test in (a, b)
+    )
     names = np.array(a["image"], object)
     return paired_comparison(correct_a, correct_b) | {
         "images_only_a": names[correct_a & ~correct_b].tolist(),

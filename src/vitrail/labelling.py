@@ -70,6 +70,15 @@ def list_inputs(images: Sequence[str | Path], wishes: Wishes) -> tuple[list[Path
     return kept, [f"{_images(left_out)} in {wishes.sort} left out"] if left_out else []
 
 
+def check_wishes(classifier: Classifier, wishes: Wishes) -> None:
+    """Raise ConfigError for what this model's predictions cannot be used for."""
+    if classifier.card.multilabel and wishes.sort is not None:
+        raise ConfigError(
+            "--sort puts each image into one folder, and this model may give an image several labels, or none; "
+            "write them to a table with --output"
+        )
+
+
 def label_images(
     classifier: Classifier,
     paths: Sequence[Path],
@@ -83,6 +92,7 @@ def label_images(
     `known` are the content hashes of images that have labels, None where they are not known; `report` hears how many
     images are done. Predictions are written before anything is sorted, so that a full disk does not cost them.
     """
+    check_wishes(classifier, wishes)
     found, notes = Predictions(), list[str]()
     if wishes.suggest is None:
         for prediction in classifier.predict_many(paths):
@@ -100,7 +110,7 @@ def label_images(
     if wishes.output is not None and found.suggestions is not None:
         write_suggestions(wishes.output, found.suggestions)
     elif wishes.output is not None:
-        write_predictions(wishes.output, found)
+        write_predictions(wishes.output, found, classifier.classes if classifier.card.multilabel else None)
     if wishes.sort is not None:
         found.sorted = sort_images(wishes.sort, found, classifier.classes, link=wishes.link, report=report)
         notes += _sorting_notes(found.sorted, wishes, has_threshold=classifier.card.reject_threshold is not None)

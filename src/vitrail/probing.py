@@ -103,12 +103,14 @@ def probe_images(
 
 
 def _own_images(directory: RunDirectory, dataset: Dataset, preprocess: Preprocess) -> ProbeImages:
+    _check_one_label(dataset)
     parts = {name: own_images(directory, dataset, name, preprocess) for name in PARTS}
     seen = {content for name in ("train", "validation") for content in parts[name].hashes}
     return ProbeImages(dataset.name, parts, _count(parts["test"], seen))
 
 
 def _other_images(directory: RunDirectory | None, dataset: Dataset, preprocess: Preprocess) -> ProbeImages:
+    _check_one_label(dataset)
     splits = None if directory is None else read_splits(directory.splits_path)
     if directory is not None and splits is not None and _is_same(dataset, splits, preprocess):
         with suppress(DataError):  # its other splits may be others
@@ -131,6 +133,13 @@ def _is_same(dataset: Dataset, splits: Splits, preprocess: Preprocess) -> bool:
     source = splits.parts["train"].source
     fits = dataset.classes == splits.classes and source in dataset.published
     return fits and fingerprint(dataset.prepared(source, preprocess)) == splits.fingerprint
+
+
+def _check_one_label(dataset: Dataset) -> None:
+    if dataset.multilabel:
+        raise ConfigError(
+            f"Images of {dataset.name} may have several labels; a probe tells classes apart, one an image"
+        )
 
 
 def _count(images: ImageSet, seen: set[str]) -> int:

@@ -24,10 +24,18 @@ from vitrail.data.splits import fingerprint
 from vitrail.engines.pytorch import TorchEngine
 from vitrail.environment import describe_environment, package_version
 from vitrail.errors import ConfigError, DataError, Interrupted, TrainingError, VitrailError
-from vitrail.evaluation import classification_metrics, reject_threshold, softmax, validated_temperature
+from vitrail.evaluation import (
+    classification_metrics,
+    multilabel_metrics,
+    reject_threshold,
+    softmax,
+    validated_sigmoid_temperature,
+    validated_temperature,
+)
 from vitrail.models.weights import load_weights
-from vitrail.predictions import write_parquet
+from vitrail.predictions import GIVEN, write_parquet
 from vitrail.preparation import TrainingData, preprocess_of
+from vitrail.reporting.multilabel_figures import draw_multilabel_figures, label_sets
 from vitrail.reporting.run_figures import (
     draw_batch_figure,
     draw_calibration_figures,
@@ -103,7 +111,7 @@ def train_model(
     with _advice(directory, config):
         facts = _train(plan, directory, config, content, device, report, started)
         model, card = load_model(directory.path)
-        logits = TorchEngine(model, device).logits(content.validation.pixels)
+        logits = Classifier(TorchEngine(model, device), card).logits(content.validation.pixels)
         save_card(directory.path, calibrated(card, config, logits, content.validation.labels))
     return facts
 
@@ -206,6 +214,7 @@ def _facts(
         "images_seen": counters.step * training.loader.batch_size,
         "epochs": epochs,
         "best_epoch": min(counters.best_epoch, epochs),
+        "best_by": training.best_by,
         "train_seconds": round(counters.train_seconds, 3),
         "evaluation_seconds": round(counters.evaluation_seconds, 3),
         "compile_seconds": round(counters.compile_seconds, 3),
@@ -264,6 +273,7 @@ def _model_card(config: RunConfig, content: TrainingData, init: dict[str, Any] |
         model=config.model,
         classes=content.splits.classes,
         preprocess=preprocess_of(config),
+        multilabel=content.train.labels.ndim == 2,
         provenance=provenance,
     )
 
@@ -282,6 +292,7 @@ def _finish(
     validation_logits = classifier.logits(content.validation.pixels)
     card = calibrated(card, config, validation_logits, content.validation.labels)
     save_card(directory.path, card)
+    classifier = Classifier(classifier.engine, card)
     evaluated, tested = {"validation": content.validation}, dict[str, str]()
     if "test" in content.splits.parts:
         evaluated["test"] = content.splits.images(content.dataset, "test", card.preprocess)
@@ -291,10 +302,13 @@ def _finish(
         logits = validation_logits if name == "validation" else classifier.logits(images.pixels)
         result[name] = metrics_of(card, config, logits, images.labels, images.groups)
         if name == "test":
-            probabilities = softmax(logits / card.temperature)
-            _save_predictions(directory, name, images, probabilities, card.classes)
-            draw_result_figures(directory, images, logits / card.temperature, card.classes, result[name])
-            draw_calibration_figures(directory, logits, images.labels, card)
+            probabilities = classifier.calibrated(logits)
+            _save_predictions(directory, name, images, probabilities, card)
+            if card.multilabel:
+                draw_multilabel_figures(directory, images, probabilities, card.classes, result[name])
+            else:
+                draw_result_figures(directory, images, logits / card.temperature, card.classes, result[name])
+                draw_calibration_figures(directory, logits, images.labels, card)
     draw_training_figures(directory)
     result["total_seconds"] = round(time.perf_counter() - started, 3)
     directory.journal.write("finished", result=result, **tested)
@@ -303,6 +317,8 @@ def _finish(
 
 def calibrated(card: ModelCard, config: RunConfig, logits: np.ndarray, labels: np.ndarray) -> ModelCard:
     """The card with the temperature, and if one is wanted the reject threshold, that validation images give."""
+    if card.multilabel:
+        return card.model_copy(update={"temperature": validated_sigmoid_temperature(logits, labels)})
     temperature = validated_temperature(logits, labels)
     wanted, threshold = config.evaluation.reject, None
     if wanted is not None:
@@ -323,25 +339,29 @@ def metrics_of(
     card: ModelCard, config: RunConfig, logits: np.ndarray, labels: np.ndarray, groups: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """The results of one split, for the model that `card` describes; `groups` are those that users gave."""
-    return classification_metrics(
-        logits,
-        labels,
-        card.classes,
-        temperature=card.temperature,
-        reject_threshold=card.reject_threshold,
-        groups=interval_groups(groups),
-        bootstrap_samples=config.evaluation.bootstrap_samples,
-    )
+    how: dict[str, Any] = {
+        "temperature": card.temperature,
+        "groups": interval_groups(groups),
+        "bootstrap_samples": config.evaluation.bootstrap_samples,
+    }
+    if card.multilabel:
+        return multilabel_metrics(logits, labels, card.classes, **how)
+    return classification_metrics(logits, labels, card.classes, reject_threshold=card.reject_threshold, **how)
 
 
 def _save_predictions(
-    directory: RunDirectory, split: str, images: ImageSet, probabilities: np.ndarray, classes: tuple[str, ...]
+    directory: RunDirectory, split: str, images: ImageSet, probabilities: np.ndarray, card: ModelCard
 ) -> None:
-    """predictions/<split>.parquet: image, label, prediction and the calibrated probability of every class."""
-    columns: dict[str, list[Any]] = {
-        "image": list(images.names),
-        "label": [classes[label] for label in images.labels],
-        "prediction": [classes[index] for index in probabilities.argmax(axis=1)],
-    }
-    columns |= {f"probability_{name}": probabilities[:, index].tolist() for index, name in enumerate(classes)}
+    """predictions/<split>.parquet: image, label, prediction and the calibrated probability of every class.
+
+    Where an image may have several labels these are lists, under labels and predictions.
+    """
+    columns: dict[str, list[Any]] = {"image": list(images.names)}
+    if card.multilabel:
+        columns["labels"] = label_sets(images.labels, card.classes)
+        columns["predictions"] = label_sets(probabilities > GIVEN, card.classes)
+    else:
+        columns["label"] = [card.classes[label] for label in images.labels]
+        columns["prediction"] = [card.classes[index] for index in probabilities.argmax(axis=1)]
+    columns |= {f"probability_{name}": probabilities[:, index].tolist() for index, name in enumerate(card.classes)}
     write_parquet(directory.predictions_path / f"{split}.parquet", columns)

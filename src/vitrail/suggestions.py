@@ -27,6 +27,8 @@ class Suggestion:
 
     `score` is in 0..1 and falls along a list. `margin` is the difference between the probabilities of the two most
     probable classes, `label` and `probability` are the model's present guess, `reason` says between what it wavers.
+    Of a model that gives several labels, `margin` is between having and not having the label that it wavers on most,
+    which is `label`.
     """
 
     image: str
@@ -118,11 +120,23 @@ def write_suggestions(path: Path, suggestions: Sequence[Suggestion]) -> None:
 
 
 def _margin(prediction: Prediction) -> float:
+    if prediction.probabilities is not None:
+        return abs(2 * _doubtful(prediction)[1] - 1)
     probabilities = [probability for _, probability in prediction.top]
     return probabilities[0] - probabilities[1] if len(probabilities) > 1 else 1.0
 
 
+def _doubtful(prediction: Prediction) -> tuple[str, float]:
+    """The label whose probability is nearest to a half, where an image may have several."""
+    assert prediction.probabilities is not None
+    return min(prediction.probabilities.items(), key=lambda pair: abs(pair[1] - 0.5))
+
+
 def _suggestion(prediction: Prediction, score: float) -> Suggestion:
+    if prediction.probabilities is not None:
+        label, probability = _doubtful(prediction)
+        reason = f"{label} {100 * probability:.1f} % or not"
+        return Suggestion(prediction.image, score, _margin(prediction), label, probability, reason)
     assert prediction.label is not None
     assert prediction.probability is not None
     reason = " or ".join(f"{label} {100 * probability:.1f} %" for label, probability in prediction.top[:2])

@@ -63,8 +63,9 @@ def test_the_keys_and_their_order():
     scores, labels = draw()
     found = multilabel_metrics(scores, labels, CLASSES, temperature=2.0, bootstrap_samples=10)
     assert list(found) == [
-        *("images", "accuracy", "accuracy_ci95", "label_accuracy", "mean_average_precision"),
-        *("mean_average_precision_ci95", "balanced_accuracy", "micro_f1", "macro_f1", "loss", "ece"),
+        *("images", "accuracy", "accuracy_ci95", "accuracy_bootstrap_ci95", "label_accuracy"),
+        *("mean_average_precision", "mean_average_precision_ci95", "balanced_accuracy", "micro_f1", "macro_f1"),
+        *("loss", "ece"),
         *("loss_uncalibrated", "ece_uncalibrated", "temperature", "smallest_difference", "per_class"),
     ]
     assert [row["class"] for row in found["per_class"]] == list(CLASSES)
@@ -81,6 +82,20 @@ def test_an_image_drawn_several_times_counts_as_often(monkeypatch):
     samples = [mean_average_precision(scores[rows], labels[rows]) for rows in drawn]
     expected = np.quantile(samples, [0.025, 0.975])
     np.testing.assert_allclose(found["mean_average_precision_ci95"], expected, rtol=1e-12)
+
+
+def test_groups_are_drawn_whole():
+    scores, labels = draw(40, 2)
+    again = [np.repeat(array, 5, axis=0) for array in (scores, labels)]
+    found = multilabel_metrics(*again, CLASSES[:2], groups=np.repeat(np.arange(40), 5))
+    alone = multilabel_metrics(scores, labels, CLASSES[:2])
+    assert (found["images"], found["groups"], found["interval_method"]) == (200, 40, "bootstrap of groups")
+    assert found["accuracy_bootstrap_ci95"] == pytest.approx(alone["accuracy_bootstrap_ci95"])
+    assert found["mean_average_precision_ci95"] == pytest.approx(alone["mean_average_precision_ci95"], abs=0.02)
+    assert found["accuracy_ci95"][0] <= found["accuracy_bootstrap_ci95"][0]
+    assert found["accuracy_ci95"][1] >= found["accuracy_bootstrap_ci95"][1]
+    single = multilabel_metrics(*again, CLASSES[:2])
+    assert np.diff(single["mean_average_precision_ci95"]) < 0.6 * np.diff(found["mean_average_precision_ci95"])
 
 
 def test_what_nothing_is_known_of_is_none():
@@ -141,5 +156,5 @@ def test_arrays_that_do_not_fit_are_refused(logits, labels, message):
 def test_settings_that_are_not_possible_are_refused():
     with pytest.raises(ConfigError, match="temperature=0 is not a number above 0"):
         multilabel_metrics(*draw(5), CLASSES, temperature=0, bootstrap_samples=5)
-    with pytest.raises(ConfigError, match="bootstrap_samples=0 is too few"):
+    with pytest.raises(ConfigError, match="num_samples=0 is too few"):
         multilabel_metrics(*draw(5), CLASSES, bootstrap_samples=0)

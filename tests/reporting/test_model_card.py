@@ -68,3 +68,15 @@ def test_a_threshold_and_many_classes_are_said() -> None:
     said = text(classes=many, reject_threshold=0.8)
     assert "class 49, and 10 more." in said
     assert 'Answers at or below a probability of 0.800 say "not sure".' in said
+
+
+def test_a_model_that_gives_several_labels_says_so() -> None:
+    split = {**SPLIT, "mean_average_precision": 0.8123, "balanced_accuracy": None}
+    written = text({**RESULT, "test": split}, multilabel=True)
+    assert "gives an image those of 2 labels whose probability is above a half." in written
+    assert "Accuracy counts images with exactly their labels." in written
+    assert "Mean average precision, test: 0.8123." in written
+    assert "| 0.7500 to 0.9700 | - | 0.0500 |" in written
+    assert '.predict("image.jpg").labels' in written
+    assert "several" not in text()
+    assert '.predict("image.jpg").label\n' in text()

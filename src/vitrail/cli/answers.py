@@ -29,6 +29,12 @@ def to_json(predictions: Predictions) -> dict[str, Any]:
 
 def print_predictions(predictions: Sequence[Prediction]) -> None:
     """A row an image that could be read; where the model is not sure, the most probable class is first in `next`."""
+    several = [prediction for prediction in predictions if prediction.labels is not None]
+    if several:
+        shares = [", ".join(f"{label} {percent(share)}" for label, share in prediction.top) for prediction in several]
+        table = zip((one.image for one in several), (one.decision or "-" for one in several), shares, strict=True)
+        print_table(("image", "labels", "most probable, %"), list(table))
+        return
     rows = [
         (
             prediction.image,

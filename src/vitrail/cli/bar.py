@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 
 from vitrail.cli.forecast import Forecast, duration
 from vitrail.cli.output import percent
+from vitrail.cli.progress import chosen_by
 
 if TYPE_CHECKING:
     from vitrail.training.loop import Progress, Report
@@ -53,7 +54,7 @@ def progress_bar() -> Generator[Report]:
                 if sentence:
                     console.print(sentence, highlight=False, markup=False)
             if progress.evaluation is not None:
-                validation = progress.evaluation["accuracy"]
+                _, validation = chosen_by(progress.evaluation)
             epoch = f"epoch {progress.epoch}/{progress.num_epochs}"
             numbers = describe(progress, validation, console.width - len(epoch) - LEAST_BAR - 2)
             bar.update(task, completed=progress.step, total=progress.num_steps, epoch=epoch, numbers=numbers)

@@ -34,7 +34,7 @@ def command(
     from vitrail import api
     from vitrail.cli import command_started
     from vitrail.cli.counting import shown_count
-    from vitrail.cli.output import print_accuracy, print_json, print_line, say
+    from vitrail.cli.output import print_accuracy, print_json, say
     from vitrail.cli.results import print_classes
     from vitrail.config import parse_assignments, parse_requirements
     from vitrail.evaluation.requirements import missed_requirements
@@ -60,7 +60,6 @@ def command(
         print_json(result | ({"error": "; ".join(missed)} if missed else {}))
     else:
         print_accuracy(split, metrics)
-        print_line(f"balanced accuracy {metrics['balanced_accuracy']:.4f}  loss {metrics['loss']:.4f}")
         print_classes(metrics)
     for sentence in missed:
         say(f"error: {sentence}")

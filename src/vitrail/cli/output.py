@@ -47,6 +47,12 @@ def accuracy_line(split: str, metrics: Mapping[str, Any]) -> str:
 def print_accuracy(split: str, metrics: Mapping[str, Any]) -> None:
     """A split's accuracy, and what a reject threshold makes of it if there is one."""
     print_line(accuracy_line(split, metrics))
+    if metrics.get("mean_average_precision") is not None:
+        low, high = metrics["mean_average_precision_ci95"]
+        print_line(
+            f"accuracy counts images with exactly their labels; mean average precision "
+            f"{percent(metrics['mean_average_precision'])} % (95 % interval {percent(low)} to {percent(high)})"
+        )
     answered = metrics.get("answered")
     if answered is None:
         return

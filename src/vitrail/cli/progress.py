@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitrail.cli.forecast import Forecast, duration
 from vitrail.cli.output import may_redraw, percent, say
@@ -28,14 +28,22 @@ def shown_progress() -> Generator[Report]:
         yield _Lines()
 
 
+def chosen_by(evaluation: Mapping[str, Any]) -> tuple[str, float]:
+    """What the best epoch is chosen by, in words, and its value in a line of an evaluation."""
+    keys = ("mean_average_precision", "balanced_accuracy", "accuracy")
+    key = next(key for key in keys if key in evaluation)
+    return key.replace("_", " "), evaluation[key]
+
+
 def _epoch_line(progress: Progress) -> str:
     assert progress.evaluation is not None
-    accuracy, loss = progress.evaluation["accuracy"], progress.evaluation["loss"]
+    name, value = chosen_by(progress.evaluation)
+    loss = progress.evaluation["loss"]
     trained = f"training loss {progress.loss:.4f}"
     if progress.accuracy is not None:
         trained += f" accuracy {percent(progress.accuracy)} %"
     return (
-        f"epoch {progress.epoch}/{progress.num_epochs}  validation accuracy {percent(accuracy, 2)} % loss {loss:.4f}  "
+        f"epoch {progress.epoch}/{progress.num_epochs}  validation {name} {percent(value, 2)} % loss {loss:.4f}  "
         f"{trained}  {progress.images_per_second:,.0f} images/s  {duration(progress.seconds_left)} left"
     )
 

@@ -19,7 +19,9 @@ def print_training(result: Mapping[str, Any], path: Path) -> None:
     """What a finished training came to, and where its files are."""
     best = f"best epoch {result['best_epoch']} of {result['epochs']}"
     print_accuracy("test", result["test"])
-    print_line(f"{best} by validation accuracy, {percent(result['validation']['accuracy'])} %")
+    measure = result["best_by"]
+    shown = percent(result["validation"][measure] or 0.0)
+    print_line(f"{best} by validation {measure.replace('_', ' ')}, {shown} %")
     print_line(f"{result['model']}, {result['parameters']:,} parameters, {result['total_seconds']:.0f} s in all")
     print_line(f"model, figures and predictions are in {path}")
 
@@ -43,19 +45,20 @@ def print_answers(predictions: Predictions, output: Path | None) -> None:
 
 
 def print_classes(metrics: Mapping[str, Any]) -> None:
-    """A row a class, and the confusion matrix where it fits."""
+    """Means over classes, a row for each, and the confusion matrix where there is one and it fits."""
 
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}"
+    def share(value: float | None, digits: int = 3) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
 
+    print_line(f"balanced accuracy {share(metrics['balanced_accuracy'], 4)}  loss {metrics['loss']:.4f}")
     print_line()
+    keys = [key for key in ("average_precision", "precision", "recall", "f1") if key in metrics["per_class"][0]]
     print_table(
-        ("class", "images", "precision", "recall", "f1"),
-        [
-            (row["class"], row["images"], share(row["precision"]), share(row["recall"]), share(row["f1"]))
-            for row in metrics["per_class"]
-        ],
+        ("class", "images", *(key.replace("_", " ") for key in keys)),
+        [(row["class"], row["images"], *(share(row[key]) for key in keys)) for row in metrics["per_class"]],
     )
+    if "confusion" not in metrics:  # images may have several labels
+        return
     if len(metrics["per_class"]) <= MOST_CLASSES:
         names = [row["class"] for row in metrics["per_class"]]
         print_line("\nconfusion matrix, rows true, columns predicted")

@@ -111,9 +111,14 @@ def corrected(dataset: Dataset, corrections: Corrections) -> Dataset:
     """The data set with the corrections applied: first to classes, then to images, whose labels are the new names.
 
     Images named in a correction may be of any split; those of a split are looked for when it is read, and what names
-    no image of any split is refused by `check_corrections`. Raises ConfigError for classes that do not exist and for
-    corrections that contradict each other.
+    no image of any split is refused by `check_corrections`. Raises ConfigError for classes that do not exist, for
+    corrections that contradict each other, and for images that may have several labels.
     """
+    if dataset.multilabel:
+        raise ConfigError(
+            f"Corrections give an image one label, and those of {dataset.name} may have several; "
+            "correct the data set itself"
+        )
     renamed = _new_names(dataset, corrections)
     classes = _new_classes(dataset, renamed)
     places = {name: place for place, name in enumerate(classes)}

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vitrail.errors import ConfigError
 from vitrail.evaluation.calibration import calibration_error, helps_on_others, lowest_temperature
-from vitrail.evaluation.intervals import NUM_SAMPLES, percentile_interval, wilson_interval
+from vitrail.evaluation.intervals import NUM_SAMPLES, bootstrap_mean, percentile_interval, wilson_interval
 from vitrail.evaluation.paired import smallest_detectable_difference
 from vitrail.evaluation.probabilities import checked_label_sets, checked_temperature, chunks, sigmoid
 
@@ -30,16 +29,18 @@ def multilabel_metrics(
     classes: Sequence[str],
     *,
     temperature: float = 1.0,
+    groups: ArrayLike | None = None,
     bootstrap_samples: int = NUM_SAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
     """The results of one split as plain numbers, ready for JSON; shares are fractions in 0..1.
 
-    logits (N, K) float, labels (N, K) of 0 and 1, classes K names. A label counts as given where its probability, the
-    sigmoid of its logit, is above a half. The keys, in this order: images, accuracy (images with exactly their labels,
-    also called subset accuracy) and accuracy_ci95 [low, high] (Wilson), label_accuracy (decisions that are right, one
-    an image and class), mean_average_precision and its bootstrap interval mean_average_precision_ci95 (of resampled
-    images, 100 resamples at least, fewer than asked for where images and classes are many), balanced_accuracy (mean
+    logits (N, K) float, labels (N, K) of 0 and 1, classes K names, groups (N,) as for `classification_metrics`. A label
+    counts as given where its probability, the sigmoid of its logit, is above a half. The keys, in this order: images,
+    groups and interval_method (only with groups), accuracy (images with exactly their labels, also called subset
+    accuracy), accuracy_ci95 [low, high] (Wilson) and accuracy_bootstrap_ci95, label_accuracy (decisions that are right,
+    one an image and class), mean_average_precision and its bootstrap interval mean_average_precision_ci95 (fewer
+    resamples than asked for where images and classes are many, 100 at least), balanced_accuracy (mean
     over classes of the mean of the shares of images with and without the label that are right), micro_f1 (over all
     decisions) and macro_f1 (mean over classes), loss (mean binary cross-entropy in nats over images and classes) and
     ece (expected calibration error of the labels' probabilities) of the logits divided by the temperature,
@@ -52,22 +53,27 @@ def multilabel_metrics(
     ConfigError for settings that are not possible.
     """
     scores, truth = checked_label_sets(logits, labels, len(classes))
-    if bootstrap_samples < 1:
-        raise ConfigError(f"bootstrap_samples={bootstrap_samples} is too few; use 1 or more, 2000 is usual")
     given, num_images = scores > 0, len(scores)
     right = given == truth
-    exact = int(right.all(axis=1).sum())
+    exact = right.all(axis=1)
     precisions = average_precisions(scores, truth)
-    metrics: dict[str, Any] = {
-        "images": num_images,
-        "accuracy": exact / num_images,
-        "accuracy_ci95": list(wilson_interval(exact, num_images)),
+    interval = percentile_interval(bootstrap_mean(exact.astype(np.int64), bootstrap_samples, seed, groups))
+    metrics: dict[str, Any] = {"images": num_images}
+    if groups is not None:
+        metrics |= {"groups": len(np.unique(np.asarray(groups))), "interval_method": "bootstrap of groups"}
+    metrics |= {
+        "accuracy": float(exact.mean()),
+        "accuracy_ci95": list(wilson_interval(int(exact.sum()), num_images)),
+        "accuracy_bootstrap_ci95": list(interval),
         "label_accuracy": float(right.mean()),
         "mean_average_precision": _mean(precisions),
         "mean_average_precision_ci95": None,
     }
+    if groups is not None:  # Wilson's takes each image for itself
+        lows, highs = zip(metrics["accuracy_ci95"], interval, strict=True)
+        metrics["accuracy_ci95"] = [min(lows), max(highs)]
     if truth.any():
-        resampled = _resampled(scores, truth, bootstrap_samples, seed)
+        resampled = _resampled(scores, truth, bootstrap_samples, seed, groups)
         metrics["mean_average_precision_ci95"] = list(percentile_interval(resampled))
     metrics |= _averages(given, truth)
     metrics |= _calibration(scores, truth, checked_temperature(temperature))
@@ -191,26 +197,29 @@ def _average_precision(
     return sums / np.where(total > 0, total, np.nan)
 
 
-def _resampled(scores: NDArray[Any], truth: NDArray[np.bool_], num_samples: int, seed: int) -> NDArray[np.float64]:
+def _resampled(
+    scores: NDArray[Any], truth: NDArray[np.bool_], num_samples: int, seed: int, groups: ArrayLike | None
+) -> NDArray[np.float64]:
     """The mean average precision in each of so many resamples of the images, without those that have no label, (S,)."""
     count = min(num_samples, max(_FEWEST_SAMPLES, _MOST_NUMBERS // scores.size))
     ranked = [_ranked(scores[:, label], truth[:, label]) for label in np.flatnonzero(truth.any(axis=0)).tolist()]
+    names = np.arange(len(scores)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     batches = [
-        np.stack([_average_precision(weights, *ranks) for ranks in ranked])
-        for weights in _draw(len(scores), count, seed)
+        np.stack([_average_precision(weights, *ranks) for ranks in ranked]) for weights in _draw(names, count, seed)
     ]
     precisions = np.concatenate(batches, axis=1)
     precisions = precisions[:, ~np.isnan(precisions).all(axis=0)]
     return np.nanmean(precisions, axis=0)
 
 
-def _draw(num_images: int, num_samples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """How often each image is drawn in each sample, (S, N) in batches."""
+def _draw(names: NDArray[np.int64], num_samples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """How often each image is drawn in each sample, (S, N) in batches, of groups with these numbers from 0 on."""
     rng = np.random.default_rng(seed)
-    step = max(1, _BATCH_NUMBERS // num_images)
-    shares = np.full(num_images, 1 / num_images)
+    step = max(1, _BATCH_NUMBERS // len(names))
+    num_groups = int(names.max()) + 1
+    shares = np.full(num_groups, 1 / num_groups)
     for start in range(0, num_samples, step):
-        yield rng.multinomial(num_images, shares, size=min(step, num_samples - start))
+        yield rng.multinomial(num_groups, shares, size=min(step, num_samples - start))[:, names]
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

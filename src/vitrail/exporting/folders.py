@@ -76,6 +76,8 @@ def export_folder(model: nn.Module, card: ModelCard, format_name: str, folder: P
     notes = [*notes, *content.notes]
     if card.temperature != 1:
         notes.append(f"Its probabilities are not calibrated: divide logits by the temperature {card.temperature:.4g}")
+    if card.multilabel:
+        notes.append("Its labels do not exclude one another: take the sigmoid of each logit, not a softmax")
     difference = _prove(model, folder, [*content.texts])
     files = (*content.texts, "model.safetensors")
     use = module.USE.format(folder=folder.as_posix())

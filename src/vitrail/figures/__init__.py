@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vitrail.figures.average_precision import draw_average_precision
     from vitrail.figures.confusion import draw_confusion
     from vitrail.figures.coverage import draw_coverage
     from vitrail.figures.curves import draw_curves
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # Matplotlib takes longer to import than most commands take to answer, so a name is fetched when it is asked for.
 _MODULES = {
+    "draw_average_precision": "vitrail.figures.average_precision",
     "draw_confusion": "vitrail.figures.confusion",
     "draw_coverage": "vitrail.figures.coverage",
     "draw_curves": "vitrail.figures.curves",
@@ -28,6 +30,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "draw_average_precision",
     "draw_confusion",
     "draw_coverage",
     "draw_curves",

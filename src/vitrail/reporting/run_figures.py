@@ -16,6 +16,7 @@ from vitrail.checkpoint import ModelCard
 from vitrail.data.dataset import ImageSet
 from vitrail.data.preprocess import visible
 from vitrail.evaluation import accuracy_coverage_curve, reliability_bins, softmax
+from vitrail.reporting.multilabel_figures import label_titles, rarest_labels
 from vitrail.runs import RunDirectory, read_json_lines
 
 NUM_SHOWN = 40
@@ -33,9 +34,15 @@ class Picture:
 
 def draw_data_figures(directory: RunDirectory, images: ImageSet, classes: tuple[str, ...]) -> None:
     """samples.png: training images in turn from every class, as the model gets them before augmentation."""
-    shown = _in_turn(images.labels, len(classes))[:NUM_SHOWN]
-    titles = [classes[label] for label in images.labels[shown]]
-    figures.save_figure(figures.draw_samples(images.pixels[shown], titles), directory.figures_path / "samples.png")
+    if images.labels.ndim == 2:
+        shown = _in_turn(rarest_labels(images.labels), len(classes) + 1)[:NUM_SHOWN]
+        titles = label_titles(images.labels[shown], classes)
+    else:
+        shown = _in_turn(images.labels, len(classes))[:NUM_SHOWN]
+        titles = [classes[label] for label in images.labels[shown]]
+    figures.save_figure(
+        figures.draw_samples(visible(images.pixels[shown]), titles), directory.figures_path / "samples.png"
+    )
 
 
 def draw_batch_figure(
@@ -74,7 +81,7 @@ def draw_training_figures(directory: RunDirectory) -> None:
     evaluations = [line for line in lines if line.get("split") == "validation"]
     if not steps and not evaluations:
         return
-    best = max(evaluations, key=lambda line: (line["accuracy"], -line["loss"]), default=None)
+    best = max(evaluations, key=lambda line: (_score(line), -line["loss"]), default=None)
     figure = figures.draw_curves(
         [line["epoch"] for line in steps],
         [line["loss"] for line in steps],
@@ -85,6 +92,11 @@ def draw_training_figures(directory: RunDirectory) -> None:
         None if best is None else best["epoch"],
     )
     figures.save_figure(figure, directory.figures_path / "curves.png")
+
+
+def _score(line: Mapping[str, Any]) -> float:
+    """What the best epoch is chosen by: accuracy, where no other is in the line."""
+    return line.get("mean_average_precision", line.get("balanced_accuracy", line["accuracy"]))
 
 
 def draw_result_figures(
@@ -105,7 +117,7 @@ def draw_result_figures(
         if not len(shown):
             continue
         figure = figures.draw_predictions(
-            images.pixels[shown],
+            visible(images.pixels[shown]),
             [classes[label] for label in images.labels[shown]],
             [classes[label] for label in predicted[shown]],
             probabilities[shown, predicted[shown]],

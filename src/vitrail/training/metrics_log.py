@@ -59,8 +59,8 @@ class MetricsLog:
             self._tracker.training(line)
 
     def evaluation(self, line: dict[str, Any], step: int) -> None:
-        """Log one object of evaluation: split, epoch, accuracy, loss."""
-        self._write(line, step, {f"{line['split']}_{key}": line[key] for key in ("loss", "accuracy")})
+        """Log one object of evaluation: split, epoch, accuracy, loss, perhaps another that the best is chosen by."""
+        self._write(line, step, {f"{line['split']}_{key}": line[key] for key in line if key not in ("split", "epoch")})
         if self._tracker is not None:
             self._tracker.evaluation(line, step)
 

@@ -47,7 +47,7 @@ class Counters:
     logged_step: int = 0
     """step of that line"""
     best_accuracy: float = -1.0
-    """highest validation accuracy so far"""
+    """highest validation accuracy so far, or what else the best epoch is chosen by"""
     best_loss: float | None = None
     """validation loss at it"""
     best_epoch: int = 0

@@ -2,8 +2,8 @@
 
     python benchmarks/tables.py [ROWS]
 
-Aim: under 60 s and 1 GB. Linux only. Each kind of table is opened in a process of its own; "listed" has what a training asks of
-each image before it is decoded, such as when its file was changed.
+Aim: under 60 s and 1 GB. Linux only. Each kind of table is opened in a process of its own; "listed" has what a training
+asks of each image before it is decoded, such as when its file was changed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from PIL import Image
+from pyarrow import csv, parquet
 from table import print_machine, print_markdown
 
 KINDS = ("paths.parquet", "paths.csv", "paths.jsonl")
@@ -74,8 +73,8 @@ def write_set(folder: Path, num_rows: int) -> None:
             paths.append(f"{own.name}/{number:05d}.png")
     labels = [f"class {place % NUM_CLASSES:02d}" for place in range(num_rows)]
     table = pa.table({"path": paths, "label": labels})
-    pa.parquet.write_table(table, folder / KINDS[0])
-    pa.csv.write_csv(table, folder / KINDS[1])
+    parquet.write_table(table, folder / KINDS[0])
+    csv.write_csv(table, folder / KINDS[1])
     with (folder / KINDS[2]).open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in table.to_pylist())
 

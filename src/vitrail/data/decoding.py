@@ -69,15 +69,7 @@ def records_dataset(
         if not readable.any():
             reason = broken[split][0][1] if broken[split] else "it is empty"
             raise DataError(f"None of the {len(records):,} images of {split} in {name} can be read; {reason}")
-        kept = np.flatnonzero(readable).tolist()
-        return ImageSet(
-            pixels,
-            records.labels[kept],
-            tuple(records.names[index] for index in kept),
-            tuple(str(known.contents[index]) for index in kept),
-            None if records.groups is None else tuple(records.groups[index] for index in kept),
-            _thumbnails(known, kept),
-        )
+        return _image_set(records, pixels, known, np.flatnonzero(readable).tolist())
 
     def trained_on() -> Records:
         return records_of("train" if "train" in splits else next(iter(splits)))
@@ -85,13 +77,6 @@ def records_dataset(
     @cache
     def sampled() -> tuple[np.ndarray, list[str]]:
         return sampled_shapes(trained_on())
-
-    def samples(count: int) -> list[Sample]:
-        records = trained_on()
-        return [(records.names[index], records.read(index)) for index in map(int, spread(len(records), count))]
-
-    def headers(split: str) -> Mapping[str, Header]:
-        return read_headers(records_of(split), num_workers)
 
     return Dataset(
         name,
@@ -104,10 +89,26 @@ def records_dataset(
         broken=broken,
         ignored=ignored,
         multilabel=multilabel,
-        headers=headers,
+        headers=lambda split: read_headers(records_of(split), num_workers),
         shapes=lambda: sampled()[0][:, :2],
-        samples=samples,
+        samples=lambda count: _samples(trained_on(), count),
     )
+
+
+def _image_set(records: Records, pixels: Pixels, known: Known, kept: Sequence[int]) -> ImageSet:
+    """The records at the places `kept`, which are those that could be read, with their pixels."""
+    return ImageSet(
+        pixels,
+        records.labels[kept],
+        tuple(records.names[index] for index in kept),
+        tuple(str(known.contents[index]) for index in kept),
+        None if records.groups is None else tuple(records.groups[index] for index in kept),
+        _thumbnails(known, kept),
+    )
+
+
+def _samples(records: Records, count: int) -> list[Sample]:
+    return [(records.names[index], records.read(index)) for index in map(int, spread(len(records), count))]
 
 
 def _thumbnails(known: Known, indices: Sequence[int]) -> np.ndarray:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,68 +28,33 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
     """
     name = "+".join(dataset.name for dataset in datasets)
     named = _numbered([dataset.name for dataset in datasets])
-    classes = tuple(sorted({label for dataset in datasets for label in dataset.classes}))
+    classes = _joined_classes(datasets)
     places = {label: place for place, label in enumerate(classes)}
-    if all(dataset.classes == datasets[0].classes for dataset in datasets):
-        classes, places = datasets[0].classes, {label: place for place, label in enumerate(datasets[0].classes)}
-    if len({dataset.multilabel for dataset in datasets}) > 1:
-        several = some([dataset.name for dataset in datasets if dataset.multilabel])
-        raise DataError(f"Images of {several} have any number of labels, others have one; such sets cannot be joined")
     drawn = {split for dataset in datasets for split in dataset.published} - {"all"}
     broken: dict[str, tuple[tuple[str, str], ...]] = {}
 
-    def source_of(dataset: Dataset, split: str) -> str | None:
-        source = "all" if dataset.published == ("all",) and split == "train" else split
-        return source if source in dataset.published else None
+    def parts_of(split: str) -> list[_Part]:
+        found = [
+            _Part(dataset, prefix, "all" if dataset.published == ("all",) and split == "train" else split)
+            for dataset, prefix in zip(datasets, named, strict=True)
+        ]
+        return [part for part in found if part.source in part.dataset.published]
 
     def prepared(split: str, preprocess: Preprocess) -> ImageSet:
-        parts: list[ImageSet] = []
-        left_out: list[tuple[str, str]] = []
-        for dataset, prefix in zip(datasets, named, strict=True):
-            source = source_of(dataset, split)
-            if source is None:
-                continue
-            images = dataset.prepared(source, preprocess)
-            own = np.array([places[label] for label in dataset.classes], np.int64)
-            names = tuple(f"{prefix}/{image}" for image in images.names)
-            labels = map_labels(images.labels, own, len(classes))
-            parts.append(replace(images, labels=labels, names=names, originals=images.hashes, small=images.thumbnails))
-            left_out += [(f"{prefix}/{image}", reason) for image, reason in dataset.broken.get(source, ())]
-        broken[split] = tuple(left_out)
-        joined = concatenated(parts)
-        first = _first_of_copies(joined)
-        if len(first) < len(joined):
-            logger.info(
-                "%s", f"{len(joined) - len(first):,} images of {split} are in several of the sets; they count once"
-            )
-        return joined if len(first) == len(joined) else joined.take(first)
-
-    def headers(split: str) -> Mapping[str, Header]:
-        found: dict[str, Header] = {}
-        for dataset, prefix in zip(datasets, named, strict=True):
-            source = source_of(dataset, split)
-            if source is not None and dataset.headers is not None:
-                found |= {f"{prefix}/{image}": header for image, header in dataset.headers(source).items()}
-        return found
+        parts = parts_of(split)
+        images = _without_copies(concatenated([_renamed(part, preprocess, places) for part in parts]), split)
+        broken[split] = tuple(
+            (f"{prefix}/{image}", reason)
+            for dataset, prefix, source in parts
+            for image, reason in dataset.broken.get(source, ())
+        )
+        return images
 
     def trained_on() -> list[Dataset]:
-        found = [dataset for dataset in datasets if source_of(dataset, "train" if drawn else "all")]
+        found = [part.dataset for part in parts_of("train" if drawn else "all")]
         if not found:
             raise DataError(f"{name} has no images to train on, only {some(sorted(drawn))}")
         return found
-
-    @cache
-    def measure() -> Shape:
-        shapes = [dataset.shape for dataset in trained_on()]
-        rows, columns, channels = (max(side) for side in zip(*shapes, strict=True))
-        return rows, columns, channels
-
-    def shapes() -> np.ndarray:
-        return np.concatenate([dataset.sampled_shapes() for dataset in trained_on()])
-
-    def samples(count: int) -> list[Sample]:
-        together = [sample for dataset in trained_on() for sample in dataset.stored_samples(count)]
-        return [together[index] for index in spread(len(together), count).tolist()]
 
     published = tuple(split for split in ("train", "validation", "test") if split in drawn) or ("all",)
     if drawn and "train" not in published and any(dataset.published == ("all",) for dataset in datasets):
@@ -102,15 +68,68 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
         published,
         None,
         prepared,
-        measure,
+        cache(lambda: _largest(trained_on())),
         grows=True,
         broken=broken,
         ignored=ignored,
         multilabel=datasets[0].multilabel,
-        headers=headers,
-        shapes=shapes,
-        samples=samples,
+        headers=lambda split: _headers(parts_of(split)),
+        shapes=lambda: np.concatenate([dataset.sampled_shapes() for dataset in trained_on()]),
+        samples=lambda count: _samples(trained_on(), count),
     )
+
+
+def _joined_classes(datasets: Sequence[Dataset]) -> tuple[str, ...]:
+    """The classes of all, in the order that they have everywhere, else sorted. Raises DataError for unlike labels."""
+    if len({dataset.multilabel for dataset in datasets}) > 1:
+        several = some([dataset.name for dataset in datasets if dataset.multilabel])
+        raise DataError(f"Images of {several} have any number of labels, others have one; such sets cannot be joined")
+    if all(dataset.classes == datasets[0].classes for dataset in datasets):
+        return datasets[0].classes
+    return tuple(sorted({label for dataset in datasets for label in dataset.classes}))
+
+
+class _Part(NamedTuple):
+    """A data set, what the names of its images begin with, and the split of it that is wanted."""
+
+    dataset: Dataset
+    prefix: str
+    source: str
+
+
+def _renamed(part: _Part, preprocess: Preprocess, places: Mapping[str, int]) -> ImageSet:
+    """A part's images under their new names, labels by the `places` of their classes in the whole."""
+    images = part.dataset.prepared(part.source, preprocess)
+    own = np.array([places[label] for label in part.dataset.classes], np.int64)
+    names = tuple(f"{part.prefix}/{image}" for image in images.names)
+    labels = map_labels(images.labels, own, len(places))
+    return replace(images, labels=labels, names=names, originals=images.hashes, small=images.thumbnails)
+
+
+def _without_copies(joined: ImageSet, split: str) -> ImageSet:
+    first = _first_of_copies(joined)
+    if len(first) == len(joined):
+        return joined
+    logger.info("%s", f"{len(joined) - len(first):,} images of {split} are in several of the sets; they count once")
+    return joined.take(first)
+
+
+def _headers(parts: Sequence[_Part]) -> dict[str, Header]:
+    found: dict[str, Header] = {}
+    for dataset, prefix, source in parts:
+        if dataset.headers is not None:
+            found |= {f"{prefix}/{image}": header for image, header in dataset.headers(source).items()}
+    return found
+
+
+def _largest(datasets: Sequence[Dataset]) -> Shape:
+    rows, columns, channels = (max(side) for side in zip(*(dataset.shape for dataset in datasets), strict=True))
+    return rows, columns, channels
+
+
+def _samples(datasets: Sequence[Dataset], count: int) -> list[Sample]:
+    together = [sample for dataset in datasets for sample in dataset.stored_samples(count)]
+    return [together[index] for index in map(int, spread(len(together), count))]
 
 
 def _first_of_copies(images: ImageSet) -> np.ndarray:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import vitrail
 from vitrail import session
-from vitrail.data.dataset import Dataset
+from vitrail.classifier import Classifier
 from vitrail.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingError
 from vitrail.training.loop import Progress, Training
 
@@ -84,14 +84,13 @@ def test_create_model():
 # Training
 
 
-def test_the_test_split_is_read_once_and_last(photos, tiny, monkeypatch):
+def test_the_test_split_is_predicted_once_and_last(photos, tiny, monkeypatch):
     happened: list[str] = []
-    read, run = Dataset.read, Training.run
+    logits, run = Classifier.logits, Training.run
 
-    def noted_read(dataset: Dataset, split: str):
-        if split == "test":
-            happened.append("test read")
-        return read(dataset, split)
+    def noted_logits(classifier: Classifier, images, report=None):
+        happened.append(f"{len(images)} predicted")
+        return logits(classifier, images, report)
 
     def noted_run(training: Training, report):
         happened.append("training")
@@ -99,20 +98,19 @@ def test_the_test_split_is_read_once_and_last(photos, tiny, monkeypatch):
         happened.append("trained")
         return counters
 
-    monkeypatch.setattr(Dataset, "read", noted_read)
+    monkeypatch.setattr(Classifier, "logits", noted_logits)
     monkeypatch.setattr(Training, "run", noted_run)
-    vitrail.train("photos", epochs=1, settings=tiny)
-    assert happened == ["training", "trained", "test read"]
+    result = vitrail.train("photos", epochs=1, settings=tiny).result
+    validated, tested = (f"{result[split]['images']} predicted" for split in ("validation", "test"))
+    assert happened == ["training", "trained", validated, tested]
 
 
-def test_no_test_file_is_opened_before_training_ends(photos, tiny):
+def test_a_test_file_that_cannot_be_read_costs_no_training(photos, tiny):
     for path in photos.glob("t10k*"):
         path.write_bytes(b"not to be looked at")
-    seen: list[int] = []
-    with pytest.raises(DataError, match="t10k-images-idx3-ubyte is not an IDX file") as caught:
-        vitrail.train("photos", epochs=2, settings=tiny, report=lambda progress: seen.append(progress.step))
-    assert seen[-1] == 6
-    assert str(caught.value).endswith("continue with: vitrail train --resume --out runs/photos-digits-1")
+    with pytest.raises(DataError, match="t10k-images-idx3-ubyte is not an IDX file"):
+        vitrail.train("photos", epochs=2, settings=tiny)
+    assert not Path("runs").exists()
 
 
 def test_validation_and_test_take_nothing_from_training(photos, tiny):

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -227,16 +228,22 @@ def test_not_enough_memory(vitrail):
     )
 
 
-def test_test_images_that_cannot_be_read_cost_no_training(vitrail, small, write_idx):
+def test_test_images_that_cannot_be_read_cost_no_training(vitrail, small, interrupted):
     vitrail("train", *small("photos"), "--out", "undisturbed")
+    with interrupted(signal.SIGTERM):
+        vitrail("train", *small("photos"), "--out", "run")
     images = Path("photos/t10k-images-idx3-ubyte")
     good = images.read_bytes()
     images.write_bytes(good[:-1])
-    done = vitrail("train", *small("photos"), "--out", "run")
+    damaged = (
+        "error: photos/t10k-images-idx3-ubyte holds 1919 bytes after its header, which promises 1920; download it again"
+    )
+    assert vitrail("train", *small("photos"), "--out", "other").err.splitlines()[-1] == damaged
+    assert not Path("other").exists()
+    done = vitrail("train", "--resume", "--out", "run")
     assert done.code == 1
     assert done.err.splitlines()[-1] == (
-        "error: photos/t10k-images-idx3-ubyte holds 1919 bytes after its header, which promises 1920; download it "
-        "again; when that is mended, continue with: vitrail train --resume --out run"
+        f"{damaged}; when that is mended, continue with: vitrail train --resume --out run"
     )
     images.write_bytes(good)
     done = vitrail("train", "--resume", "--out", "run", "--json")

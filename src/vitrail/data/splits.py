@@ -15,7 +15,7 @@ import numpy as np
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.drawing import draw_folds, draw_splits, draw_stable_splits, parse_fold
 from vitrail.data.preprocess import Preprocess
-from vitrail.data.units import units_of, without_copies
+from vitrail.data.units import say_near_copies, units_of, without_copies
 from vitrail.errors import CheckpointError, ConfigError, DataError, some, suggest
 
 logger = logging.getLogger(__name__)
@@ -229,11 +229,13 @@ def make_splits(
         name: dataset.read(published) if preprocess is None else dataset.prepared(published, preprocess)
         for name, published in sources.items()
     }
-    units = units_of(images)
-    # Arrays come with a validation split that their caller chose, which may be all of them.
-    own = not dataset.draws_test and "test" not in dataset.published
-    kept = {name: np.arange(len(found)) for name, found in images.items()} if own else without_copies(images, units)
-    drawn = _draw(dataset, images["train"], kept["train"], units["train"], rates, seed, fold)
+    if rates or dataset.draws_test:
+        units = units_of(dataset.name, images)
+        kept = without_copies(images, units)
+        drawn = _draw(dataset, images["train"], kept["train"], units["train"], rates, seed, fold)
+    else:  # arrays, whose validation split is their caller's choice, and may be all of them
+        kept = {name: np.arange(len(found)) for name, found in images.items()}
+        drawn = {"train": kept["train"]}
     _check_training(dataset, images["train"].labels, drawn["train"])
     parts: dict[str, Part] = {}
     for name in ("train", *wanted):
@@ -258,6 +260,8 @@ def _draw(
 ) -> dict[str, np.ndarray]:
     """The indices of the kept images that train, and of those in each split that is not published."""
     labels, names = images.labels[kept], [units[int(index)] for index in kept]
+    if rates:
+        say_near_copies([images.hashes[int(index)] for index in kept], names)
     if fold is not None:
         number, num_folds = parse_fold(fold)
         folds = draw_folds(labels, names, num_folds, seed, dataset.classes)

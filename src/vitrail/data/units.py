@@ -12,19 +12,30 @@ import numpy as np
 
 from vitrail.data.dataset import ImageSet
 from vitrail.data.drawing import GROUP
+from vitrail.data.near_copies import near_copies
 
 logger = logging.getLogger(__name__)
 
 
-def units_of(images: Mapping[str, ImageSet]) -> dict[str, tuple[str, ...]]:
-    """The name of each image's unit, for each split; one unit may have images in several splits."""
+def units_of(name: str, images: Mapping[str, ImageSet]) -> dict[str, tuple[str, ...]]:
+    """The name of each image's unit, for each split of a set; one unit may have images in several splits."""
     hashes = [content for found in images.values() for content in found.hashes]
     groups = None
     if any(found.groups is not None for found in images.values()):
-        groups = [name for found in images.values() for name in found.groups or [""] * len(found)]
-    names = unit_names(hashes, groups)
+        groups = [group for found in images.values() for group in found.groups or [""] * len(found)]
+    names = unit_names(hashes, groups, near_copies(name, [*images.values()]))
     ends = np.cumsum([len(found) for found in images.values()]).tolist()
     return {split: names[end - len(found) : end] for (split, found), end in zip(images.items(), ends, strict=True)}
+
+
+def say_near_copies(hashes: Sequence[str], units: Sequence[str]) -> None:
+    """Tell in the log how many images share their unit with others that are neither equal nor of one of the groups."""
+    contents: dict[str, set[str]] = {}
+    for unit, content in zip(units, hashes, strict=True):
+        contents.setdefault(unit, set()).add(content)
+    near = sum(len(contents[unit]) > 1 and not unit.startswith(GROUP) for unit in units)
+    if near:
+        logger.info("%s", f"{near:,} images are nearly equal to others and stay in one split with them")
 
 
 def unit_names(

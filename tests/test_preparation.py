@@ -115,7 +115,7 @@ def test_options_are_settings_of_the_run():
     changed = {line.partition(":")[0] for line in differences(recipe, config)}
     assert changed == {
         "data.source", "data.fit", "seed", "model.num_classes", "model.mean", "model.std", "training.epochs",
-        "training.precision", "training.batch_size",
+        "training.precision", "training.batch_size", "training.imbalance",
     }  # fmt: skip
 
 

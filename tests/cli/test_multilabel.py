@@ -91,7 +91,7 @@ def test_it_is_evaluated_as_it_was_tested(vitrail, trained):
     assert "mean_average_precision is " in missed.err
 
 
-def test_a_table_of_parquet_or_csv_gives_the_same_images(vitrail, quick, beaches, trained, tmp_path):
+def test_a_table_of_parquet_or_csv_gives_the_same_images(vitrail, beaches, trained, tmp_path):
     how = ["--epochs", "1", *(part for setting in SETTINGS for part in ("--set", setting))]
     expected = json.loads((trained / "splits.json").read_text())["splits"]
     for table, more in (("list.parquet", ()), ("list.csv", ("--set", "data.label_separator=;"))):
@@ -162,7 +162,7 @@ def test_one_label_is_no_set_of_labels(vitrail, trained, write_tree, tmp_path):
     assert "Images of single have one label each, and the model gives an image any number" in done.err
 
 
-def test_two_runs_are_compared_by_exact_matches(vitrail, quick, trained, beaches, tmp_path):
+def test_two_runs_are_compared_by_exact_matches(vitrail, trained, beaches, tmp_path):
     how = [part for setting in SETTINGS for part in ("--set", setting)]
     vitrail("train", beaches / "list.jsonl", "--epochs", "1", *how, "--out", tmp_path / "other")
     found = vitrail("runs", "diff", tmp_path / "other", trained, "--json").json

@@ -130,6 +130,12 @@ def test_what_cannot_be_read_again_is_not_handed_over(
         export_folder(model, card, name, tmp_path / "out")
 
 
+def test_what_several_labels_ask_of_probabilities_is_told(tmp_path: Path, made: Any) -> None:
+    model, card = made()
+    exported = export_folder(model, card.model_copy(update={"multilabel": True}), "timm", tmp_path / "out")
+    assert exported.notes == ("Its labels do not exclude one another: take the sigmoid of each logit, not a softmax",)
+
+
 def test_the_temperature_is_told(tmp_path: Path, made: Any) -> None:
     model, card = made()
     exported = export_folder(model, card.model_copy(update={"temperature": 1.2345678}), "timm", tmp_path / "out")

@@ -5,7 +5,6 @@ import vitrail as package
 from vitrail import auditing
 from vitrail.auditing import LabelCheck, audit_data
 from vitrail.data.dataset import Dataset, ImageSet
-from vitrail.data.findings import Finding
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import CheckpointError, ConfigError, DataError
 
@@ -21,10 +20,10 @@ def bars(count, num_classes=3, seed=0):
     return pixels, classes.astype(np.int64)
 
 
-def check_of(*sets, classes=("ant", "bee", "cat"), findings=(), multilabel=False):
+def check_of(*sets, classes=("ant", "bee", "cat"), multilabel=False):
     images = dict(zip(("all",) if len(sets) == 1 else ("train", "validation", "test"), sets, strict=False))
     dataset = Dataset("bars", classes, tuple(images), images.__getitem__, multilabel=multilabel)
-    return LabelCheck(dataset, SIZE, images, findings)
+    return LabelCheck(dataset, SIZE, images)
 
 
 def named(pixels, labels, first="all", **more):
@@ -79,28 +78,21 @@ def test_predictions_no_better_than_chance_suspect_nothing():
     assert done.notes[0].endswith("; that is too little to suspect any, and --model may know better")
 
 
-def test_images_of_a_group_are_in_one_fold(monkeypatch):
+def test_images_of_a_group_and_near_copies_are_in_one_fold(monkeypatch):
     pixels, classes = bars(60)
-    groups = tuple(f"group {index // 3}" for index in range(60))
-    near = Finding("near_duplicate", "all", ("all/0", "all/59"), "alike", {"exact": False})
+    monkeypatch.setattr("vitrail.data.units.near_copies", lambda name, sets: np.array([*range(59), 0]))
     given = []
     monkeypatch.setattr(auditing, "out_of_fold", lambda *args: given.append(args[2]) or np.full((60, 3), 1 / 3))
-    check_of(named(pixels, classes, groups=groups), findings=(near,)).run(None, "cpu", False)
+    groups = tuple(f"group {index // 3}" for index in range(60))
+    train, test = (
+        named(pixels[part], classes[part], name, groups=groups[part])
+        for name, part in (("a", slice(45)), ("b", slice(45, 60)))
+    )
+    check_of(train, test).run(None, "cpu", False)
     (folds,) = given
     assert all(len({*folds[start : start + 3].tolist()}) == 1 for start in range(0, 60, 3))
     assert folds[0] == folds[59]
     assert np.bincount(folds).tolist() == [12] * 5
-
-
-def test_near_copies_across_splits_are_in_one_fold(monkeypatch):
-    pixels, classes = bars(60)
-    shared = Finding("shared_between_splits", "train/test", ("a/1", "a/2", "c/4"), "alike", {"num_first": 2})
-    given = []
-    monkeypatch.setattr(auditing, "out_of_fold", lambda *args: given.append(args[2]) or np.full((60, 3), 1 / 3))
-    parts = [named(pixels[part], classes[part], name) for part, name in
-             ((slice(30), "a"), (slice(30, 45), "b"), (slice(45, 60), "c"))]  # fmt: skip
-    check_of(*parts, findings=(shared,)).run(None, "cpu", False)
-    assert given[0][1] == given[0][2] == given[0][49]
 
 
 def test_classes_of_few_images_are_left_out_and_named():

@@ -19,7 +19,7 @@ from vitrail.data.drawing import draw_folds
 from vitrail.data.findings import Finding
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.splits import fingerprint, read_splits
-from vitrail.data.units import unit_names
+from vitrail.data.units import units_of
 from vitrail.errors import ConfigError, some
 from vitrail.evaluation.label_issues import LabelIssue, find_label_issues, out_of_fold
 from vitrail.evaluation.patch_features import patch_features
@@ -97,7 +97,7 @@ def audit_data(
     found = audit_dataset(dataset, preprocess)
     images = read_all(dataset, preprocess)
     if labels is not False:
-        check = LabelCheck(dataset, preprocess, images, found.findings)
+        check = LabelCheck(dataset, preprocess, images)
         found = check.run(source, device, offline, forced=bool(labels), report=report).added_to(found)
     return _written(found, dataset, preprocess, images, wishes, lines)
 
@@ -152,12 +152,11 @@ class CheckedLabels:
 
 @dataclass(frozen=True, eq=False)
 class LabelCheck:
-    """The check of a data set's labels; `findings` say which images are nearly equal."""
+    """The check of a data set's labels."""
 
     dataset: Dataset
     preprocess: Preprocess
     images: Mapping[str, ImageSet]
-    findings: Sequence[Finding]
 
     def run(
         self, source: Source | None, device: str, offline: bool, *, forced: bool = False, report: Count | None = None
@@ -176,7 +175,7 @@ class LabelCheck:
                 "minute; --labels checks them"
             )
         labels = np.concatenate([found.labels for found in self.images.values()])
-        units = self._units()
+        units = [unit for own in units_of(self.dataset.name, self.images).values() for unit in own]
         kept, few = self._enough(labels, units)
         if len(np.unique(labels[kept])) < 2:
             return CheckedLabels(
@@ -226,35 +225,6 @@ class LabelCheck:
                 return split, index
             index -= len(found)
         raise AssertionError(index)
-
-    def _units(self) -> tuple[str, ...]:
-        """What must be in one fold: images that are equal, nearly equal, or of one group."""
-        hashes = [content for found in self.images.values() for content in found.hashes]
-        groups = None
-        if any(found.groups is not None for found in self.images.values()):
-            groups = [group for found in self.images.values() for group in found.groups or [""] * len(found)]
-        return unit_names(hashes, groups, self._near(len(hashes)))
-
-    def _near(self, total: int) -> np.ndarray:
-        """Equal numbers (N,) for images that the findings say are nearly equal, directly or over others."""
-        every = ((split, name) for split, found in self.images.items() for name in found.names)
-        places = {place: index for index, place in enumerate(every)}
-        parent = list(range(total))
-
-        def root(index: int) -> int:
-            while parent[index] != index:
-                parent[index] = index = parent[parent[index]]
-            return index
-
-        for finding in self.findings:
-            if finding.kind not in ("near_duplicate", "shared_between_splits"):
-                continue
-            first, _, second = finding.split.partition("/")
-            number = finding.details.get("num_first", len(finding.images))
-            joined = [places[first if place < number else second, name] for place, name in enumerate(finding.images)]
-            for index in joined[1:]:
-                parent[root(index)] = root(joined[0])
-        return np.array([root(index) for index in range(total)], np.int64)
 
     def _enough(self, labels: np.ndarray, units: Sequence[str]) -> tuple[np.ndarray, list[str]]:
         """The images of classes that have a unit for each fold, and the names of the other classes."""

@@ -15,7 +15,7 @@ def image_set(names, labels, contents=None):
     return ImageSet(pixels, np.array(labels, np.int64), tuple(names))
 
 
-def audit_of(images, *findings, agreement=0.8):
+def audit_of(images, *findings, agreement=0.95):
     counts = dict.fromkeys(images, (1, 1))
     number = {split: len(found) for split, found in images.items()}
     return Audit("set", ("ant", "bee"), counts, number, {}, (), findings, {"label_check": {"agreement": agreement}})
@@ -42,16 +42,13 @@ def actions(text, tmp_path):
 
 def test_what_is_sure_is_in_force_and_the_rest_is_to_be_looked_at(tmp_path):
     images = {"train": image_set(["a", "b", "c", "d"], [0, 0, 1, 1]), "test": image_set(["e", "f"], [0, 1])}
-    found = audit_of(images, suspicion("a", 150), suspicion("b", 99), suspicion("e", 900, "test"))
+    found = audit_of(images, suspicion("a", 150), suspicion("b", 99), suspicion("e", 900, "test"), agreement=0.8)
     proposed = propose_corrections(found, images)
     assert (proposed.num_active, proposed.num_doubtful) == (1, 2)
     assert proposed.text == (
-        "what,action,label,reason\n"
-        "a,relabel,bee,a is odd\n"
-        "# e,relabel,bee,of the test split; e is odd\n"
-        "# b,relabel,bee,b is odd\n"
+        "what,action,label,reason\na,drop,,a is odd\n# e,drop,,of the test split; e is odd\n# b,relabel,bee,b is odd\n"
     )
-    assert actions(proposed.text, tmp_path) == {("a", "relabel", "bee")}
+    assert actions(proposed.text, tmp_path) == {("a", "drop", "")}
     said = "x.csv holds 1 correction, and 2 suspicions to look at, behind #; look through it, then give it as "
     assert proposed.note(tmp_path / "x.csv").endswith(said + "--corrections")
 

@@ -22,7 +22,7 @@ from vitrail.engines.adaptation import SizeLike, changes
 from vitrail.engines.pytorch import resolve_device
 from vitrail.errors import ConfigError
 from vitrail.evaluation import probes
-from vitrail.evaluation_data import evaluation_images, published_images
+from vitrail.evaluation_data import check_number_of_labels, evaluation_images, published_images
 from vitrail.exporting.folders import Exported, export_classifier
 from vitrail.initialization import initial_model
 from vitrail.labelling import Predictions, Wishes, label_images, list_files, list_inputs
@@ -150,7 +150,7 @@ def train(
 ) -> Run:
     """Train a classifier and test it once; gives the finished run.
 
-    `data` is a named set, a folder or a Parquet file, or several of these, joined; None is `digits`. `corrections` is a
+    `data` is a named set, a folder or a table, or several of these, joined; None is `digits`. `corrections` is a
     CSV file of corrections to it. `settings` are dotted keys, as for --set. `time` is the wall time for all of it, in
     seconds or as text such as "10m", instead of `epochs`. `recipe` is a recipe's name, or a run whose settings are
     taken; if none is changed, nor its data, a finished run is repeated, with the same weights to the last bit.
@@ -237,6 +237,7 @@ def evaluate(
         dataset, images = published_images(card, source.name, *asked, options)
     else:
         dataset, images = evaluation_images(directory, *asked, card.preprocess, options)
+    check_number_of_labels(card, dataset)
     logits = classifier.logits(images.pixels, report)
     known = {} if directory is None else directory.result() or {}
     config = RunConfig(recipe="", model_name=card.model_name) if directory is None else directory.config()

@@ -154,6 +154,20 @@ def test_many_classes_are_capped_and_counted():
     assert "And 800 more." in page.text
 
 
+def test_what_the_statistics_count_is_drawn_as_bars():
+    images = {"all": image_set(1)}
+    statistics = {
+        "modes": {"RGB": 1200, "L": 300},
+        "sides": {"train": {"up to 64": 5}},
+        "label_check": {"agreement": 0.9},
+    }
+    text = audit_html(audit_of(images, statistics=statistics), images)
+    page = Page(text)
+    assert all(title in page.text for title in ("Modes", "Sides, train", "1,200"))
+    assert 'style="width: 25.0%"' in text
+    assert "agreement" not in page.text
+
+
 def test_every_kind_has_a_title():
     assert {*audit_report._TITLES} == {*KINDS}
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from vitrail.errors import DataError
 
 # How many times as probable as the label another class must be. The paper has no such number, and takes a weak
-# predictor's mistakes for those of the labels; 20 was measured to be right two to three times as often, at two thirds
-# of what is found (benchmarks/label_issues.py).
+# predictor's mistakes for those of the labels; 20 was measured to be right two to four times as often there, at half
+# to three quarters of what is found (clothing and CIFAR-10).
 LEAST_RATIO = 20.0
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # strongest regularisation first; scikit-learn's C, which divides it
 MOST_STEPS = 60  # of the optimizer: later ones change no ranking

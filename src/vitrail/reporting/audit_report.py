@@ -199,10 +199,14 @@ def _class_rows(audit: Audit) -> list[tuple[str, list[tuple[int, float]]]]:
     ]
 
 
-def _histograms(statistics: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, int, float]]]]:
+def _histograms(statistics: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, list[tuple[str, int, float]]]]:
     """What the statistics count by value: a title, and for each value its count and how long a bar that makes."""
-    for title, counts in statistics.items():
-        if not isinstance(counts, Mapping) or not counts or not all(isinstance(n, int) for n in counts.values()):
+    for name, counts in statistics.items():
+        title = (of + name).replace("_", " ")
+        if not isinstance(counts, Mapping) or not counts:
             continue
-        most = max(counts.values()) or 1
-        yield title.replace("_", " "), [(str(value), n, round(100 * n / most, 1)) for value, n in counts.items()]
+        if all(isinstance(number, int) for number in counts.values()):
+            most = max(counts.values()) or 1
+            yield title, [(str(value), number, round(100 * number / most, 1)) for value, number in counts.items()]
+        elif all(isinstance(inner, Mapping) for inner in counts.values()):
+            yield from _histograms(counts, f"{title}, ")

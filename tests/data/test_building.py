@@ -6,6 +6,7 @@ import pytest
 from vitrail.data.building import Building
 from vitrail.data.cache import ImageCache, Known
 from vitrail.data.preprocess import Preprocess
+from vitrail.data.thumbnails import KEPT_BYTES
 
 SIZE = Preprocess(image_size=(4, 6), channels=3, fit="pad")
 NAMES = [f"{number}.png" for number in range(6)]
@@ -15,7 +16,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (6, *SIZE.shape), dtype=np.ui
 
 def part(first, last, errors=()):
     contents = [None if NAMES[n] in errors else f"{n:02d}" * 32 for n in range(first, last)]
-    small = [bytes(256)] * (last - first)
+    small = [bytes(KEPT_BYTES)] * (last - first)
     return Known(NAMES[first:last], STAMPS[first:last], contents, small, dict.fromkeys(errors, "it is empty"))
 
 

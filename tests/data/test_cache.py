@@ -9,12 +9,13 @@ from vitrail.data import cache as cache_module
 from vitrail.data.building import Building
 from vitrail.data.cache import ImageCache, Known, stamp_of
 from vitrail.data.preprocess import Preprocess
+from vitrail.data.thumbnails import KEPT_BYTES
 
 SIZE = Preprocess(image_size=(4, 6), channels=3, fit="pad")
 NAMES = ["a.png", "caf\udce9.png", "b.png"]
 STAMPS = [(1, 2, 3), (4, 5, 6), (7, 2**62, 9)]
 CONTENTS = ["aa" * 32, None, "bb" * 32]
-SMALL = [bytes(range(256)), bytes(256), bytes(range(255, -1, -1))]
+SMALL = [bytes([number]) * KEPT_BYTES for number in (1, 0, 2)]
 
 
 def known_images():

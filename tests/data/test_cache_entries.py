@@ -7,6 +7,7 @@ from vitrail.data.building import Building
 from vitrail.data.cache import ImageCache, Known
 from vitrail.data.cache_entries import clear_cache, list_entries, make_room, parse_bytes, show_bytes
 from vitrail.data.preprocess import Preprocess
+from vitrail.data.thumbnails import KEPT_BYTES
 from vitrail.errors import ConfigError
 
 SIZE = Preprocess(image_size=(4, 6), channels=3, fit="pad")
@@ -21,7 +22,7 @@ def caches(tmp_path, monkeypatch):
         cache = ImageCache(str(number), SIZE)
         cache.folder.mkdir(parents=True)
         building = Building(cache, ["a"], [(1, 1, 1)])
-        building.append(Known(["a"], [(1, 1, 1)], ["ab" * 32], [bytes(256)]), [np.zeros(SIZE.shape, np.uint8)])
+        building.append(Known(["a"], [(1, 1, 1)], ["ab" * 32], [bytes(KEPT_BYTES)]), [np.zeros(SIZE.shape, np.uint8)])
         if number == 3:
             building.close()
         else:

@@ -7,7 +7,7 @@ from vitrail.data import near_copies as module
 from vitrail.data.cache_entries import list_entries
 from vitrail.data.dataset import ImageSet
 from vitrail.data.near_copies import near_copies
-from vitrail.data.near_duplicates import near_duplicates
+from vitrail.data.near_duplicates import near_thumbnails
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_what_was_found_is_kept(monkeypatch):
     before = near_copies("small", [images])
     assert [entry.source for entry in list_entries()] == ["near copies in small"]
     with monkeypatch.context() as patch:
-        patch.setattr(module, "near_duplicates", None)
+        patch.setattr(module, "near_thumbnails", None)
         np.testing.assert_array_equal(near_copies("small", [images]), before)
         with pytest.raises(TypeError, match="not callable"):
             near_copies("small", [image_set(seed=1)])
@@ -57,17 +57,16 @@ def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path):
 
 def test_large_sets_of_like_images_are_not_searched(monkeypatch, caplog):
     ramp = np.linspace(40, 200, 24)[None, :, None, None] + np.zeros((300, 24, 24, 1))
-    strokes = ramp + np.random.default_rng(0).normal(0, 6, (300, 4, 4, 1)).repeat(6, 1).repeat(6, 2)
+    strokes = ramp + np.random.default_rng(0).normal(0, 5, (300, 4, 4, 1)).repeat(6, 1).repeat(6, 2)
     images = ImageSet(strokes.astype(np.uint8), np.zeros(300, np.int64), tuple(map(str, range(300))))
     monkeypatch.setattr(module, "LARGE", 100)
     sampled = []
 
-    def watched(blocks):
-        parts = list(blocks)
-        sampled.append(sum(map(len, parts)))
-        return near_duplicates(parts)
+    def watched(thumbnails):
+        sampled.append(len(thumbnails))
+        return near_thumbnails(thumbnails)
 
-    monkeypatch.setattr(module, "near_duplicates", watched)
+    monkeypatch.setattr(module, "near_thumbnails", watched)
     monkeypatch.setattr(module, "NUM_SAMPLED", 200)
     with caplog.at_level(logging.INFO, "vitrail"):
         assert near_copies("strokes", [images]) is None

@@ -110,7 +110,10 @@ def test_a_name_wins_over_a_folder(here, tmp_path):
         ),
         ("gone.parquet", r"^gone\.parquet does not exist"),
         ("x" * 5000, "^No data set named"),
-        ("cifar10", r"cifar10 does not exist, and .* is offline\); set VITRAIL_DATA to the folder that holds cifar10/$"),
+        (
+            "cifar10",
+            r"cifar10 does not exist, and .* is offline\); set VITRAIL_DATA to the folder that holds cifar10/$",
+        ),
     ],
 )
 def test_what_does_not_exist_is_refused(data, message):

@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitrail.data.thumbnails import make_thumbnails, shrink, to_grey
+from vitrail.data.thumbnails import (
+    KEPT_BYTES,
+    KEPT_SIDE,
+    kept_thumbnails,
+    make_thumbnails,
+    pack_thumbnails,
+    rough,
+    shrink,
+    to_grey,
+    unpack_thumbnails,
+)
 
 
 def noise(*shape, seed=0):
@@ -47,3 +57,28 @@ def test_padding_told_by_the_last_channel_is_not_looked_at():
 
 def test_no_images_have_no_thumbnails():
     assert len(make_thumbnails([])) == 0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_kept_comes_back(channels):
+    images = np.random.default_rng(0).integers(0, 256, (5, 40, 24, channels), dtype=np.uint8)
+    made = make_thumbnails([images], KEPT_SIDE)
+    packed = pack_thumbnails(made)
+    assert packed.shape == (5, KEPT_BYTES)
+    back = unpack_thumbnails(packed)
+    np.testing.assert_array_equal(back.grey, made.grey)
+    expected = 0 if made.colour is None else made.colour - made.colour % 2
+    np.testing.assert_array_equal(back.colour, np.zeros((5, 8, 8, 2)) + expected)
+    roughs = [rough(Image.fromarray(image if channels == 3 else image[..., 0])) for image in images]
+    roughs.insert(2, noise(20, 30, channels))  # one of another size among them
+    kept = kept_thumbnails(roughs)
+    assert kept[:2] + kept[3:] == [row.tobytes() for row in packed]
+    assert len(kept[2]) == KEPT_BYTES
+
+
+def test_what_is_kept_of_a_large_image_is_nearly_that_of_a_small_one():
+    smooth = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    large = Image.fromarray(smooth).resize((900, 700), Image.Resampling.BICUBIC)
+    kept = kept_thumbnails([rough(large), rough(large.resize((300, 200), Image.Resampling.BICUBIC))])
+    grey = [np.frombuffer(thumbnail, np.uint8)[: KEPT_SIDE**2].astype(int) for thumbnail in kept]
+    assert np.abs(grey[0] - grey[1]).max() <= 3

@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from vitrail.cli import audit, cache, datasets, embed, evaluate, export, models, predict, probe, push, recipes, runs, train
+from vitrail.cli import (
+    audit,
+    cache,
+    datasets,
+    embed,
+    evaluate,
+    export,
+    models,
+    predict,
+    probe,
+    push,
+    recipes,
+    runs,
+    train,
+)
 
 app = typer.Typer(
     help="Train, test and use Vision Transformers on your own images. Begin with: vitrail train",

@@ -22,11 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.data.content import THUMBNAIL_SIDE
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.records import Stamp
-
-_SMALL = THUMBNAIL_SIDE**2
+from vitrail.data.thumbnails import KEPT_BYTES
 
 VERSION = 2  # of what stands in an entry, and of how images are read: raise it when either changes
 
@@ -87,7 +85,8 @@ class Known:
         names, errors = list(values["names"]), dict(values["errors"])
         stamps = np.frombuffer(packed["stamps"], "<i8").reshape(-1, 3).tolist()
         contents = [packed["contents"][start : start + 32].hex() for start in range(0, len(packed["contents"]), 32)]
-        small = [packed["thumbnails"][start : start + _SMALL] for start in range(0, len(packed["thumbnails"]), _SMALL)]
+        joined = packed["thumbnails"]
+        small = [joined[start : start + KEPT_BYTES] for start in range(0, len(joined), KEPT_BYTES)]
         if not len(names) == len(stamps) == len(contents) == len(small):
             raise ValueError("not one of each for an image")
         known = [None if name in errors else content for name, content in zip(names, contents, strict=True)]

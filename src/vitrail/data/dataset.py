@@ -10,9 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
-from vitrail.data.content import content_hashes, thumbnails
+from vitrail.data.content import content_hashes
 from vitrail.data.headers import Header
 from vitrail.data.preprocess import Preprocess, prepare_many
+from vitrail.data.thumbnails import KEPT_SIDE, Thumbnails, make_thumbnails, pack_thumbnails, unpack_thumbnails
 from vitrail.errors import ConfigError, DataError, suggest
 
 Shape = tuple[int, int, int]  # rows, columns, channels
@@ -52,7 +53,7 @@ class ImageSet:
     file that is mapped, or be decoded when they are indexed, so large sets are gone through in blocks. Where an image
     may have several labels, or none, they are 0 or 1 of (N, number of classes).
     `originals` are the content hashes of the images at their own size, where `pixels` are at another, and `small` their
-    thumbnails then, grey uint8 (N, 16, 16). Images of one of the `groups` belong into one split.
+    packed thumbnails then. Images of one of the `groups` belong into one split.
     """
 
     pixels: Pixels
@@ -79,12 +80,14 @@ class ImageSet:
         return content_hashes(self.pixels[:]) if self.originals is None else self.originals
 
     @cached_property
-    def thumbnails(self) -> np.ndarray:
-        """Each image at its own size as grey uint8 (N, 16, 16): the same whatever model it is prepared for."""
-        if self.small is not None:
-            return self.small
-        colors = self.pixels.shape[3] - (self.pixels.shape[3] in (2, 4))
-        return np.concatenate([thumbnails(block[..., :colors]) for block in self.blocks()])
+    def packed_thumbnails(self) -> np.ndarray:
+        """What is kept of each image at its own size, uint8 (N, KEPT_BYTES), whatever model it is prepared for."""
+        return pack_thumbnails(make_thumbnails(self.blocks(), KEPT_SIDE)) if self.small is None else self.small
+
+    @property
+    def thumbnails(self) -> Thumbnails:
+        """The thumbnails of the images at their own size."""
+        return unpack_thumbnails(self.packed_thumbnails)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -103,7 +106,11 @@ class ImageSet:
         """The set with its images as `preprocess` makes them; itself where they are so already."""
         before = self.pixels[:]
         pixels = prepare_many(before, preprocess)
-        return self if pixels is before else replace(self, pixels=pixels, originals=self.hashes, small=self.thumbnails)
+        return (
+            self
+            if pixels is before
+            else replace(self, pixels=pixels, originals=self.hashes, small=self.packed_thumbnails)
+        )
 
     def blocks(self, size: int = 4096) -> Iterator[np.ndarray]:
         """The pixels, so many images at a time: what does not fit in memory is never there as a whole."""

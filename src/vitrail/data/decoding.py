@@ -15,7 +15,6 @@ import numpy as np
 from vitrail.data.building import Building
 from vitrail.data.cache import ImageCache, Known
 from vitrail.data.cache_entries import make_room
-from vitrail.data.content import THUMBNAIL_SIDE
 from vitrail.data.dataset import Dataset, ImageSet, Pixels, Sample, Shape, spread
 from vitrail.data.groups import bursts_of, with_groups
 from vitrail.data.headers import Header, read_header
@@ -23,6 +22,7 @@ from vitrail.data.images import read_shape
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.records import ReadOptions, Records, SourceError, Stamp
 from vitrail.data.streaming import Look, StreamedPixels, look_at
+from vitrail.data.thumbnails import KEPT_BYTES, kept_thumbnails
 from vitrail.errors import DataError
 
 NUM_MEASURED = 200  # images whose headers say how large the images of a set are
@@ -113,7 +113,7 @@ def _samples(records: Records, count: int) -> list[Sample]:
 
 def _thumbnails(known: Known, indices: Sequence[int]) -> np.ndarray:
     joined = b"".join(known.thumbnails[index] for index in indices)
-    return np.frombuffer(joined, np.uint8).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    return np.frombuffer(joined, np.uint8).reshape(-1, KEPT_BYTES)
 
 
 def _num_workers(wanted: int | None) -> int:
@@ -327,20 +327,22 @@ class _Decoding:
             return error
 
     def _collect(self, block: range, results: Iterator[list[Decoded]]) -> tuple[Known, list[np.ndarray]]:
-        part, pixels = Known(), list[np.ndarray]()
+        part, pixels, roughs = Known(), list[np.ndarray](), list[np.ndarray | bytes]()
         for index, result in zip(block, (one for many in results for one in many), strict=True):
             name = self.names[index]
             if isinstance(result, DataError):
                 part.errors[name] = str(result)
-                content, small = None, bytes(THUMBNAIL_SIDE**2)
+                content, small = None, bytes(KEPT_BYTES)
             else:
-                content, small = result.content, result.thumbnail
+                content, small = result.content, result.rough
                 pixels.append(result.pixels)
             part.names.append(name)
             part.stamps.append(self.stamps[index])
             part.contents.append(content)
-            part.thumbnails.append(small)
+            roughs.append(small)
             if time.perf_counter() - self.said > PROGRESS_SECONDS:
                 self.said = time.perf_counter()
                 logger.info("Reading images: %s of %s", f"{index + 1:,}", f"{len(self.names):,}")
+        made = iter(kept_thumbnails([small for small in roughs if isinstance(small, np.ndarray)]))
+        part.thumbnails += [small if isinstance(small, bytes) else next(made) for small in roughs]
         return part, pixels

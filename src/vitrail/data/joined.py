@@ -103,7 +103,7 @@ def _renamed(part: _Part, preprocess: Preprocess, places: Mapping[str, int]) -> 
     own = np.array([places[label] for label in part.dataset.classes], np.int64)
     names = tuple(f"{part.prefix}/{image}" for image in images.names)
     labels = map_labels(images.labels, own, len(places))
-    return replace(images, labels=labels, names=names, originals=images.hashes, small=images.thumbnails)
+    return replace(images, labels=labels, names=names, originals=images.hashes, small=images.packed_thumbnails)
 
 
 def _without_copies(joined: ImageSet, split: str) -> ImageSet:
@@ -164,5 +164,5 @@ def concatenated(parts: Sequence[ImageSet]) -> ImageSet:
         tuple(name for part in parts for name in part.names),
         tuple(content for part in parts for content in part.hashes),
         groups,
-        np.concatenate([part.thumbnails for part in parts]),
+        np.concatenate([part.packed_thumbnails for part in parts]),
     )

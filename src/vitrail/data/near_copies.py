@@ -10,18 +10,18 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vitrail.data.cache import cache_root
 from vitrail.data.dataset import ImageSet
-from vitrail.data.near_duplicates import connected, near_duplicates
+from vitrail.data.near_duplicates import connected, near_thumbnails
+from vitrail.data.thumbnails import Thumbnails, unpack_thumbnails
 
 VERSION = 1  # of how near copies are found: raise it when that changes
 LARGE, NUM_SAMPLED = 10_000, 1000  # of larger sets some images are looked at first
-_BLOCK = 4096
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def near_copies(name: str, images: Sequence[ImageSet]) -> np.ndarray | None:
     if len(hashes) > LARGE and _look_alike(images):
         logger.info("%s", f"Images of {name} look alike by nature: equal ones are looked for, nearly equal ones not")
         return None
-    pairs = near_duplicates(_blocks(images)).pairs
+    pairs = near_thumbnails(_thumbnails(images)).pairs
     _keep(file, f"near copies in {name}", pairs)
     return connected(len(hashes), pairs)
 
@@ -53,15 +53,11 @@ def _look_alike(images: Sequence[ImageSet]) -> bool:
     """Whether some images, the first by content, are too much alike already to tell copies from others."""
     largest = max(images, key=len)
     chosen = sorted(range(len(largest)), key=lambda index: largest.hashes[index])[:NUM_SAMPLED]
-    return bool(near_duplicates(_blocks([largest.take(np.array(sorted(chosen), np.int64))])).notes)
+    return bool(near_thumbnails(largest.take(np.array(sorted(chosen), np.int64)).thumbnails).notes)
 
 
-def _blocks(images: Sequence[ImageSet]) -> Iterator[np.ndarray]:
-    """Thumbnails as images, (n, 32, 32, 1): twice their size, as half of what is given is looked at."""
-    for found in images:
-        for start in range(0, len(found), _BLOCK):
-            block = found.thumbnails[start : start + _BLOCK]
-            yield block.repeat(2, axis=1).repeat(2, axis=2)[..., None]
+def _thumbnails(images: Sequence[ImageSet]) -> Thumbnails:
+    return unpack_thumbnails(np.concatenate([found.packed_thumbnails for found in images]))
 
 
 def _keep(file: Path, source: str, pairs: np.ndarray) -> None:

@@ -70,7 +70,11 @@ def near_duplicates(blocks: Iterable[np.ndarray]) -> NearDuplicates:
     About a kilobyte of memory an image. Where a set has so many images alike that they are no copies, as thousands of
     handwritten ones, only the most alike count.
     """
-    thumbnails = make_thumbnails(blocks)
+    return near_thumbnails(make_thumbnails(blocks))
+
+
+def near_thumbnails(thumbnails: Thumbnails) -> NearDuplicates:
+    """As `near_duplicates`, of images by their thumbnails."""
     num_images = len(thumbnails)
     # Sorted by content and each once: from here on the order of the images makes no difference, not in the last bit.
     unique, places = _unique(thumbnails)

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitrail.data.content import content_hash, thumbnails
+from vitrail.data.content import content_hash
 from vitrail.data.dataset import Pixels
 from vitrail.data.preprocess import Preprocess, read_for, read_prepared
 from vitrail.data.records import Records, SourceError
+from vitrail.data.thumbnails import rough
 from vitrail.errors import DataError
 
 NUM_TRIES, WAIT_SECONDS = 3, 1.0  # a disk of the network may be away for a moment
@@ -124,10 +125,10 @@ def is_mapped(pixels: Pixels) -> bool:
 
 
 class Look(NamedTuple):
-    """What an image is, by its content hash and its thumbnail (256 bytes), and its pixels at a model's size."""
+    """What an image is, by its content hash, what its thumbnail is made of, and its pixels at a model's size."""
 
     content: str
-    thumbnail: bytes
+    rough: np.ndarray | bytes  # bytes are a thumbnail that was made before
     pixels: np.ndarray
 
 
@@ -136,7 +137,7 @@ def look_at(records: Records, place: int, preprocess: Preprocess) -> Look:
     reading = read_for(records.read(place), preprocess, records.names[place])
     original, pixels = reading.original, reading.pixels
     as_it_is = preprocess.crop_rate == 1 and preprocess.fit != "native" and original.size == pixels.shape[1::-1]
-    small = thumbnails(np.asarray(original.convert("L"))[None]).tobytes()
+    small = rough(original)
     if as_it_is and len(original.getbands()) == pixels.shape[2]:
         return Look(content_hash(pixels), small, pixels)  # small images are copied for longer than they are hashed
     return Look(content_hash(np.asarray(original)), small, pixels)

@@ -6,6 +6,7 @@ import pytest
 from vitrail.data import near_copies as module
 from vitrail.data.cache_entries import list_entries
 from vitrail.data.dataset import ImageSet
+from vitrail.data.named import read_digits
 from vitrail.data.near_copies import near_copies
 from vitrail.data.near_duplicates import near_thumbnails
 
@@ -56,9 +57,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path):
 
 
 def test_large_sets_of_like_images_are_not_searched(monkeypatch, caplog):
-    ramp = np.linspace(40, 200, 24)[None, :, None, None] + np.zeros((300, 24, 24, 1))
-    strokes = ramp + np.random.default_rng(0).normal(0, 5, (300, 4, 4, 1)).repeat(6, 1).repeat(6, 2)
-    images = ImageSet(strokes.astype(np.uint8), np.zeros(300, np.int64), tuple(map(str, range(300))))
+    images = read_digits().take(np.arange(300))
     monkeypatch.setattr(module, "LARGE", 100)
     sampled = []
 
@@ -69,10 +68,10 @@ def test_large_sets_of_like_images_are_not_searched(monkeypatch, caplog):
     monkeypatch.setattr(module, "near_thumbnails", watched)
     monkeypatch.setattr(module, "NUM_SAMPLED", 200)
     with caplog.at_level(logging.INFO, "vitrail"):
-        assert near_copies("strokes", [images]) is None
+        assert near_copies("digits", [images]) is None
     assert sampled == [200]
     assert caplog.messages == [
-        "Images of strokes look alike by nature: equal ones are looked for, nearly equal ones not"
+        "Images of digits look alike by nature: equal ones are looked for, nearly equal ones not"
     ]
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from vitrail.classifier import Count
-from vitrail.data.audit import Audit, audit_dataset, read_all
+from vitrail.data.audit import Audit, read_all
 from vitrail.data.corrections import Corrections
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.drawing import draw_folds
 from vitrail.data.findings import Finding
+from vitrail.data.full_audit import audit_fully
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.splits import fingerprint, read_splits
 from vitrail.data.units import units_of
@@ -94,7 +95,7 @@ def audit_data(
     source = None if model is None else find_source(model)
     asked = Request(data, settings=settings, corrections=fixed, offline=offline)
     dataset, preprocess, lines = data_to_audit(asked)
-    found = audit_dataset(dataset, preprocess)
+    found = audit_fully(dataset, preprocess, report)
     images = read_all(dataset, preprocess)
     if labels is not False:
         check = LabelCheck(dataset, preprocess, images)
@@ -130,7 +131,8 @@ def _written(
             written["corrections"] = str(wishes.write_corrections)
         notes.append(proposed.note(wishes.write_corrections))
     if wishes.html is not None:
-        write_audit_report(found.with_findings((), notes), images, wishes.html, picture)
+        headers = {} if dataset.headers is None else {split: dataset.headers(split) for split in images}
+        write_audit_report(found.with_findings((), notes), images, wishes.html, headers, picture)
         written["html"] = str(wishes.html)
     found = found.with_findings((), notes)
     return FullAudit(**{known.name: getattr(found, known.name) for known in fields(Audit)}, written=written)

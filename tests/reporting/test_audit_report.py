@@ -10,6 +10,7 @@ from PIL import Image
 from vitrail.data.audit import Audit, audit_dataset, read_all
 from vitrail.data.dataset import ImageSet
 from vitrail.data.findings import KINDS, Finding
+from vitrail.data.headers import Header
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.sources import open_dataset
 from vitrail.errors import CheckpointError, ConfigError
@@ -154,18 +155,23 @@ def test_many_classes_are_capped_and_counted():
     assert "And 800 more." in page.text
 
 
-def test_what_the_statistics_count_is_drawn_as_bars():
+def test_modes_sizes_and_ratios_are_drawn_as_bars():
     images = {"all": image_set(1)}
-    statistics = {
-        "modes": {"RGB": 1200, "L": 300},
-        "sides": {"train": {"up to 64": 5}},
-        "label_check": {"agreement": 0.9},
-    }
-    text = audit_html(audit_of(images, statistics=statistics), images)
-    page = Page(text)
-    assert all(title in page.text for title in ("Modes", "Sides, train", "1,200"))
-    assert 'style="width: 25.0%"' in text
-    assert "agreement" not in page.text
+    statistics = {"splits": {"train": {"modes": {"RGB": 1000, "grey": 300}}, "test": {"modes": {"RGB": 200}}}}
+    headers = {"train": {"a": Header(300, 200, "RGB"), "b": Header(110, 200, "RGB")}, "test": {"c": Header(9, 9, "L")}}
+    text = audit_html(audit_of(images, statistics=statistics), images, headers)
+    bars = re.findall(r"<tr><td>([^<]+)</td><td[^>]+>([^<]+)</td>.*width: ([.0-9]+)%.></span>", text)
+    assert [bar for bar in bars if bar[1] != "0" and bar[0] not in ("ant", "bee")] == [
+        ("RGB", "1,200", "100.0"),
+        ("grey", "300", "25.0"),
+        ("below 16", "1", "100.0"),
+        ("128 to 256", "1", "100.0"),
+        ("256 to 384", "1", "100.0"),
+        ("0.5 to 0.67", "1", "100.0"),
+        ("0.9 to 1.1", "1", "100.0"),
+        ("1.5 to 2", "1", "100.0"),
+    ]
+    assert ("16 to 32", "0", "0.0") in bars  # between the first and the last
 
 
 def test_every_kind_has_a_title():
@@ -176,7 +182,7 @@ def test_a_preview_is_part_of_the_page(tmp_path):
     picture = tmp_path / "preview.png"
     Image.new("RGB", (3, 2), (1, 2, 3)).save(picture)
     images = {"all": image_set(1)}
-    page = Page(audit_html(audit_of(images), images, picture))
+    page = Page(audit_html(audit_of(images), images, preview=picture))
     assert [decoded(source).size for source in pictures(page)] == [(3, 2)]
 
 

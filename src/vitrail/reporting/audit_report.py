@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import base64
 import io
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from vitrail.checkpoint import write_atomically
 from vitrail.data.audit import Audit
 from vitrail.data.dataset import ImageSet
 from vitrail.data.findings import KINDS, Finding, Kind
+from vitrail.data.headers import Header
 from vitrail.errors import ConfigError
 
 SUFFIXES = (".html", ".htm")
@@ -27,7 +31,12 @@ MOST_FINDINGS = 40  # of a kind that are shown, and of each the first images
 MOST_IMAGES = 4
 MOST_CLASSES = 200  # in the table
 THUMBNAIL_SIDE = 96  # pixels at the most
+_SIDES = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)  # edges of bars
+_RATIOS = (0.25, 0.33, 0.5, 0.67, 0.75, 0.9, 1.1, 1.33, 1.5, 2, 3, 4)
 _SMALL_SIDE = 32  # below, pixels are shown as they are
+
+Headers = Mapping[str, Mapping[str, Header]]  # by split and name
+Histogram = tuple[str, list[tuple[str, int, float]]]  # a title, and of each bar its name, count and width in per cent
 
 _TITLES: Mapping[Kind, str] = {
     "broken": "Files that cannot be read",
@@ -83,15 +92,23 @@ def check_report_path(path: Path) -> None:
         raise ConfigError(f"{path} is a folder; write to a file in it")
 
 
-def write_audit_report(audit: Audit, images: Mapping[str, ImageSet], path: Path, preview: Path | None = None) -> None:
-    """Write the report of an audit of `images`, with the picture `preview` if there is one.
+def write_audit_report(
+    audit: Audit,
+    images: Mapping[str, ImageSet],
+    path: Path,
+    headers: Headers | None = None,
+    preview: Path | None = None,
+) -> None:
+    """Write the report of an audit of `images`, with their files' `headers` and the picture `preview` if there is one.
 
     Raises CheckpointError if the disk refuses; an old file is replaced whole or not at all.
     """
-    write_atomically(path, audit_html(audit, images, preview))
+    write_atomically(path, audit_html(audit, images, headers, preview))
 
 
-def audit_html(audit: Audit, images: Mapping[str, ImageSet], preview: Path | None = None) -> str:
+def audit_html(
+    audit: Audit, images: Mapping[str, ImageSet], headers: Headers | None = None, preview: Path | None = None
+) -> str:
     """The report of an audit of `images` as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -114,7 +131,7 @@ def audit_html(audit: Audit, images: Mapping[str, ImageSet], preview: Path | Non
         classes=_class_rows(audit),
         num_classes_more=max(0, len(audit.classes) - MOST_CLASSES),
         splits=["images" if split == "all" else split for split in audit.counts],
-        histograms=list(_histograms(audit.statistics)),
+        histograms=list(_histograms(audit.statistics, headers or {})),
         preview=None if preview is None else _data_uri(preview.read_bytes(), "png"),
     )
     return text.encode("utf-8", "backslashreplace").decode("utf-8")  # a file's name may be of other bytes
@@ -199,14 +216,34 @@ def _class_rows(audit: Audit) -> list[tuple[str, list[tuple[int, float]]]]:
     ]
 
 
-def _histograms(statistics: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, list[tuple[str, int, float]]]]:
-    """What the statistics count by value: a title, and for each value its count and how long a bar that makes."""
-    for name, counts in statistics.items():
-        title = (of + name).replace("_", " ")
-        if not isinstance(counts, Mapping) or not counts:
-            continue
-        if all(isinstance(number, int) for number in counts.values()):
-            most = max(counts.values()) or 1
-            yield title, [(str(value), number, round(100 * number / most, 1)) for value, number in counts.items()]
-        elif all(isinstance(inner, Mapping) for inner in counts.values()):
-            yield from _histograms(counts, f"{title}, ")
+def _histograms(statistics: Mapping[str, Any], headers: Headers) -> Iterator[Histogram]:
+    """How many images have which mode, longer side and ratio, as far as their files say."""
+    modes: Counter[str] = Counter()
+    for found in statistics.get("splits", {}).values():
+        modes.update(found.get("modes", {}))
+    if modes:
+        yield _bars("Modes", modes.most_common())
+    every = [header for found in headers.values() for header in found.values()]
+    if not every:
+        return
+    sides = [max(header.rows, header.columns) for header in every]
+    places = [bisect_right(_SIDES, side) for side in sides]
+    yield _bars("Longer sides, pixels", _counted(places, _SIDES, "{:,}"))
+    places = [bisect_right(_RATIOS, header.columns / header.rows) for header in every]
+    yield _bars("Width to height", _counted(places, _RATIOS, "{:g}"))
+
+
+def _counted(places: Sequence[int], edges: Sequence[float], form: str) -> list[tuple[str, int]]:
+    """How many of the places are between which edges, from the first to the last that has any."""
+    counts = Counter(places)
+    names = [
+        f"below {form.format(edges[0])}",
+        *(f"{form.format(low)} to {form.format(high)}" for low, high in pairwise(edges)),
+        f"{form.format(edges[-1])} and more",
+    ]
+    return [(names[place], counts[place]) for place in range(min(counts), max(counts) + 1)]
+
+
+def _bars(title: str, counts: Sequence[tuple[str, int]]) -> Histogram:
+    most = max(count for _, count in counts) or 1
+    return title, [(name, count, round(100 * count / most, 1)) for name, count in counts]

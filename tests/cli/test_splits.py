@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.data.splits import read_splits
+from vitrail.data.sources import open_dataset
+from vitrail.data.splits import make_splits, read_splits
 
 OPTIONS = ("--recipe", "digits", "--epochs", "1", "--set", "model.embed_dim=16", "--set", "model.depth=1")
 FAST = (*OPTIONS, "--set", "training.batch_size=16", "--set", "model.image_size=8")
@@ -82,19 +83,18 @@ def test_copies_of_test_images_leave_the_training_of_idx_files(vitrail, small, c
 
 
 def test_the_folds_of_digits_test_every_image_once(vitrail, caplog):
-    tested, validated = [], []
     with caplog.at_level(logging.INFO, "vitrail"):
-        for fold in (1, 2, 3):
-            done = vitrail("train", "digits", *OPTIONS, "--set", f"data.fold={fold}/3", "--out", f"run{fold}", "--json")
-            parts = read_splits(f"run{fold}/splits.json").parts
-            tested.append(parts["test"].indices.tolist())
-            validated.append(parts["validation"].indices.tolist())
-            assert done.json["test"]["images"] == len(tested[-1])
-            assert len({*parts["train"].indices.tolist(), *tested[-1], *validated[-1]}) == 1797
+        done = vitrail("train", "digits", *OPTIONS, "--set", "data.fold=3/3", "--out", "run", "--json")
+    assert "Of 3 folds, fold 3 is test and fold 1 is validation" in caplog.text
+    assert json.loads(Path("run/splits.json").read_text(encoding="utf-8"))["fold"] == "3/3"
+    digits = open_dataset("digits")
+    folds = [make_splits(digits, 0.1, 0.2, 0, fold=f"{fold}/3").parts for fold in (1, 2)]
+    folds.append(read_splits("run/splits.json").parts)
+    tested, validated = ([parts[split].indices.tolist() for parts in folds] for split in ("test", "validation"))
     assert sorted(index for fold in tested for index in fold) == list(range(1797))
     assert validated == [*tested[1:], tested[0]]
-    assert "Of 3 folds, fold 3 is test and fold 1 is validation" in caplog.text
-    assert json.loads(Path("run2/splits.json").read_text(encoding="utf-8"))["fold"] == "2/3"
+    assert done.json["test"]["images"] == len(tested[2])
+    assert len({*folds[2]["train"].indices.tolist(), *tested[2], *validated[2]}) == 1797
 
 
 def test_a_published_test_stays_the_test_of_every_fold(vitrail, small, caplog):

@@ -226,6 +226,7 @@ def test_an_audit_in_words(vitrail, photos, write_photo):
     assert done.out.splitlines() == [
         "my photos: 61 images of 3 classes (20 bee to 21 ant)",
         "Exact copies: 1 (ant/000.jpg = ant/copy.jpg)",
+        "Blur is not looked for, as images are prepared at less than 64 pixels",
         "",
         "class  images",
         "ant        21",

@@ -1,6 +1,6 @@
 import numpy as np
 
-from vitrail.data.copies import exact_copies
+from vitrail.data.copies import exact_copies, near_copies
 from vitrail.data.dataset import ImageSet
 
 
@@ -48,3 +48,17 @@ def test_images_of_several_labels_conflict_where_any_differs():
     found = [one for one in exact_copies({"all": several}, ["ant", "bee"]) if one.kind == "conflicting_labels"]
     assert [one.details["classes"] for one in found] == [[["ant"], ["ant", "bee"]]]
     assert found[0].sentence == "all/0, all/1 have equal pixels under different labels, ant, ant + bee"
+
+
+def test_of_near_copies_only_what_is_not_equal_is_told():
+    images = {"train": image_set("train", [1, 1, 2, 9], [0, 0, 0, 1]), "test": image_set("test", [1, 9, 8], [0, 1, 0])}
+    groups = [np.array([0, 1, 2, 4]), np.array([3, 5, 6])]
+    found = [(one.kind, one.split, one.images) for one in near_copies(images, ["ant", "bee"], groups)]
+    assert found == [
+        ("shared_between_splits", "train/test", ("train/0", "train/2", "test/0")),
+        ("shared_between_splits", "train/test", ("train/3", "test/1", "test/2")),
+        ("near_duplicate", "train", ("train/0", "train/2")),
+        ("near_duplicate", "test", ("test/1", "test/2")),
+        ("conflicting_labels", "test", ("test/1", "test/2")),
+    ]
+    assert near_copies(images, ["ant", "bee"], [np.array([0, 1, 4])]) == []

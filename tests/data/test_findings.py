@@ -19,8 +19,14 @@ def test_many_findings_of_a_kind_are_one_sentence():
 
 
 def test_other_findings_speak_for_themselves():
-    found = [Finding("dark", "train", ("a", "b"), "Very dark: 2 images (a, b)")]
-    assert summarise(found) == ["Very dark: 2 images (a, b)"]
+    found = [Finding("mode", "train", ("a", "b"), "Stored as grey of train")]
+    found += [Finding("dark", "train", (name,), f"{name} is very dark") for name in "abcd"]
+    found += [Finding("size", "all", ("e",), "e is 8x8")]
+    assert summarise(found) == [
+        "Stored as grey of train",
+        "Very dark of train: 4 (a, b, c and 1 more)",
+        "Odd sizes: 1 (e is 8x8)",
+    ]
 
 
 def test_findings_are_sorted_by_weight_then_split():

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vitrail.data.dataset import ImageSet
 from vitrail.data.findings import NUM_NAMED, Finding, Kind, sorted_findings
 from vitrail.errors import some
@@ -52,6 +54,22 @@ def exact_copies(images: Mapping[str, ImageSet], classes: Sequence[str]) -> list
     return sorted_findings(findings, [*images])
 
 
+def near_copies(images: Mapping[str, ImageSet], classes: Sequence[str], groups: Sequence[np.ndarray]) -> list[Finding]:
+    """What is to say about images that are nearly equal, by groups of their indices among all, split after split.
+
+    Of equal ones the first of each split stands for all: `exact_copies` tells of the others.
+    """
+    every = [(split, index) for split, found in images.items() for index in range(len(found))]
+    findings: list[Finding] = []
+    for group in groups:
+        first: dict[tuple[str, str], tuple[str, int]] = {}
+        for split, index in (every[place] for place in group.tolist()):
+            first.setdefault((split, images[split].hashes[index]), (split, index))
+        if len({content for _, content in first}) > 1:
+            findings += copy_findings(Members(images, classes, [*first.values()]), exact=False)
+    return sorted_findings(findings, [*images])
+
+
 def copy_findings(members: Members, exact: bool, **details: Any) -> list[Finding]:
     """What is to say about one group of copies: within each split, for each two splits, and of their labels.
 
@@ -70,6 +88,8 @@ def copy_findings(members: Members, exact: bool, **details: Any) -> list[Finding
         findings += _conflict(members, split, places, equal, details)
     for place, first in enumerate(splits):
         for second in splits[place + 1 :]:
+            if not exact and len({members.images[own].hashes[index] for own, index in members.of(first, second)}) < 2:
+                continue  # they are equal, and told of as such
             places, num_first = members.of(first, second), len(members.of(first))
             findings.append(
                 members.finding(

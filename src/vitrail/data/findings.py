@@ -36,6 +36,12 @@ _TITLES: Mapping[tuple[Kind, bool], str] = {
     ("conflicting_labels", True): "Equal pixels under different labels",
     ("conflicting_labels", False): "Nearly equal pixels under different labels",
     ("suspicious_label", False): "Labels that may be wrong",
+    ("size", False): "Odd sizes",
+    ("aspect_ratio", False): "Odd aspect ratios",
+    ("empty", False): "Nearly empty",
+    ("dark", False): "Very dark",
+    ("bright", False): "Very bright",
+    ("blurred", False): "Blurred",
 }
 
 
@@ -97,7 +103,7 @@ def summarise(findings: Iterable[Finding]) -> list[str]:
 
 
 def _named(finding: Finding) -> str:
-    if finding.kind == "suspicious_label":
+    if finding.kind in ("suspicious_label", "size", "aspect_ratio"):
         return finding.sentence
     return (" = " if finding.exact else " ~ ").join(finding.images[:NUM_NAMED])
 

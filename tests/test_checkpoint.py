@@ -194,7 +194,7 @@ def test_the_files_are_safetensors_and_json(folder):
     content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     assert content["format_version"] == 1
     assert content["classes"] == ["Käfer", "\U0001f41d"]
-    assert content["preprocess"] == {"image_size": [8, 8], "channels": 1, "fit": "crop"}
+    assert content["preprocess"] == {"image_size": [8, 8], "channels": 1, "fit": "crop", "crop_rate": 1.0}
     assert (content["temperature"], content["reject_threshold"]) == (1.5, 0.25)
 
 

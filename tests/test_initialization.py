@@ -100,9 +100,12 @@ SIZES = {"image_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 1}
 
 
 def spots(in_chans: int, classes: tuple[str, ...]) -> Dataset:
-    pixels = np.random.default_rng(0).integers(0, 256, (30, 16, 16, in_chans), dtype=np.uint8)
-    images = ImageSet(pixels, np.arange(30) % 3, number_names("train", 30))
-    return Dataset("spots", classes, ("train", "test"), lambda split: images)
+    def read(split: str) -> ImageSet:
+        numbers = np.random.default_rng(len(split))
+        pixels = numbers.integers(0, 256, (30, 16, 16, in_chans), dtype=np.uint8)
+        return ImageSet(pixels, np.arange(30) % len(classes), number_names(split, 30))
+
+    return Dataset("spots", classes, ("train", "test"), read)
 
 
 @pytest.mark.parametrize("in_chans", [1, 3, 4])

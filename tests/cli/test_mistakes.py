@@ -144,25 +144,26 @@ def test_data_that_are_not_there(refused, data):
 
 
 def test_data_of_no_kind_that_is_known(refused, tmp_path):
-    assert (
-        refused(1, "/dev/null")
-        == "/dev/null is neither a folder nor a .parquet file; a data set is one of these, or a name"
-    )
+    assert refused(1, "/dev/null") == "/dev/null is neither a folder nor a file; a data set is one of these, or a name"
     (tmp_path / "empty").mkdir()
     assert refused(2, "empty").startswith(
         "empty is empty; a data set's folder holds a folder of images for each class, "
     )
     (tmp_path / "notes.txt").write_text("hello")
-    assert refused(1, "notes.txt").startswith("notes.txt is not a .parquet file; a data set is one, or a folder with")
+    assert refused(1, "notes.txt").startswith(
+        "notes.txt is no table (.csv, .tsv, .jsonl, .ndjson, .parquet); a data set is one, or a folder with"
+    )
     (tmp_path / "x.parquet").write_text("hello")
     assert refused(1, "x.parquet") == "x.parquet is not a Parquet file that can be read; download or write it again"
 
 
 def test_a_named_set_without_its_files(refused, monkeypatch, tmp_path):
     monkeypatch.delenv("VITRAIL_DATA", raising=False)
-    assert refused(2, "mnist").startswith("mnist is looked for in $VITRAIL_DATA, which is not set; set VITRAIL_DATA to")
+    fetched = "mnist could not be fetched (ylecun/mnist is not in the cache, and this is offline)"
+    advice = "set VITRAIL_DATA to the folder that holds mnist/"
+    assert refused(2, "mnist") == f"$VITRAIL_DATA is not set, and {fetched}; {advice}"
     monkeypatch.setenv("VITRAIL_DATA", str(tmp_path))
-    assert refused(2, "mnist") == (f"{tmp_path}/mnist does not exist; set VITRAIL_DATA to the folder that holds mnist/")
+    assert refused(2, "mnist") == f"{tmp_path}/mnist does not exist, and {fetched}; {advice}"
 
 
 def test_damaged_training_images(refused, write_idx):

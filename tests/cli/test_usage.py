@@ -12,7 +12,7 @@ from vitrail.cli.commands import app
 from vitrail.errors import DataError
 
 COMMANDS = ["train", "evaluate", "predict", "embed", "probe", "export", "push", "audit"]
-COMMANDS += ["recipes", "models", "datasets", "runs"]
+COMMANDS += ["recipes", "models", "datasets", "cache", "runs"]
 
 
 def test_help_lists_the_commands(vitrail):

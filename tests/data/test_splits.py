@@ -333,3 +333,13 @@ def test_splits_of_older_runs_are_read():
     again = Splits.from_json(json.dumps(content))
     assert again.fold is None
     assert len(again.images(growing(image_set()), "train")) > 20
+
+
+def test_images_that_are_all_nearly_equal_are_split_as_if_they_were_not(caplog):
+    numbers = np.random.default_rng(0)
+    scene = numbers.integers(0, 256, (1, 4, 4, 3)).repeat(8, axis=1).repeat(8, axis=2)
+    pixels = (scene * 0.8 + np.arange(40)[:, None, None, None]).astype(np.uint8)  # ever brighter
+    images = ImageSet(pixels, np.arange(40) % 2, number_names("all", 40))
+    splits = make_splits(Dataset("film", ("a", "b"), ("all",), lambda split: images, grows=True), 0.2, 0.2, 0)
+    assert all(len(part.members.names) for part in splits.parts.values())
+    assert "So many images of film are nearly equal that nothing is left to train on" in caplog.text

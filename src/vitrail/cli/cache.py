@@ -16,9 +16,9 @@ def command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the decoded images that are kept on the disk, or take them away, which costs only time.
+    """List decoded images on the disk, or clear them.
 
-    They lie below $VITRAIL_CACHE, else in the user's cache folder; the latest used come first.
+    That costs only time. They lie below $VITRAIL_CACHE, else in the user's cache folder; the latest used come first.
     """
     from vitrail.cli.output import print_json, print_line, print_table, say
     from vitrail.data.cache import cache_root

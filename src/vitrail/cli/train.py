@@ -14,9 +14,7 @@ def command(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            help="A named set, a folder, a table (.csv, .tsv, .jsonl, .parquet), tar shards or hf:OWNER/NAME; several "
-            "are joined; by default digits.",
-            metavar="DATA",
+            help="A name, folder, table, tar shards or hf:OWNER/NAME; several are joined; digits.", metavar="DATA"
         ),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="A recipe's name; `vitrail recipes` lists them.")] = None,

@@ -230,13 +230,20 @@ def make_splits(
         for name, published in sources.items()
     }
     if rates or dataset.draws_test:
-        units = units_of(dataset.name, images)
-        kept = without_copies(images, units)
-        drawn = _draw(dataset, images["train"], kept["train"], units["train"], rates, seed, fold)
+        try:
+            kept, drawn = _kept_and_drawn(dataset, images, units_of(dataset.name, images), rates, seed, fold)
+        except DataError:  # as where a class is one scene, or images are drawn by a program
+            units = units_of(dataset.name, images, with_near=False)
+            kept, drawn = _kept_and_drawn(dataset, images, units, rates, seed, fold)
+            logger.warning(
+                "So many images of %s are nearly equal that nothing is left to train on or to draw from where they "
+                "stay together: only equal ones do",
+                dataset.name,
+            )
     else:  # arrays, whose validation split is their caller's choice, and may be all of them
         kept = {name: np.arange(len(found)) for name, found in images.items()}
         drawn = {"train": kept["train"]}
-    _check_training(dataset, images["train"].labels, drawn["train"])
+        _check_training(dataset, images["train"].labels, drawn["train"])
     parts: dict[str, Part] = {}
     for name in ("train", *wanted):
         found, indices = (images["train"], drawn[name]) if name in drawn else (images[name], kept[name])
@@ -247,6 +254,21 @@ def make_splits(
             parts[name] = Part(origin, None if len(indices) == len(found) else indices)
     known = rates if fold is None else {}
     return Splits(dataset.name, dataset.classes, seed, known, fingerprint(images["train"]), parts, fold)
+
+
+def _kept_and_drawn(
+    dataset: Dataset,
+    images: Mapping[str, ImageSet],
+    units: Mapping[str, Sequence[str]],
+    rates: Mapping[str, float],
+    seed: int,
+    fold: str | None,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Which images of each split are used, and which of those to train on are drawn for each."""
+    kept = without_copies(images, units)
+    drawn = _draw(dataset, images["train"], kept["train"], units["train"], rates, seed, fold)
+    _check_training(dataset, images["train"].labels, drawn["train"])
+    return kept, drawn
 
 
 def _draw(

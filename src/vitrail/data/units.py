@@ -17,13 +17,14 @@ from vitrail.data.near_copies import near_copies
 logger = logging.getLogger(__name__)
 
 
-def units_of(name: str, images: Mapping[str, ImageSet]) -> dict[str, tuple[str, ...]]:
+def units_of(name: str, images: Mapping[str, ImageSet], with_near: bool = True) -> dict[str, tuple[str, ...]]:
     """The name of each image's unit, for each split of a set; one unit may have images in several splits."""
     hashes = [content for found in images.values() for content in found.hashes]
     groups = None
     if any(found.groups is not None for found in images.values()):
         groups = [group for found in images.values() for group in found.groups or [""] * len(found)]
-    names = unit_names(hashes, groups, near_copies(name, [*images.values()]))
+    near = near_copies(name, [*images.values()]) if with_near else None
+    names = unit_names(hashes, groups, near)
     ends = np.cumsum([len(found) for found in images.values()]).tolist()
     return {split: names[end - len(found) : end] for (split, found), end in zip(images.items(), ends, strict=True)}
 

@@ -83,4 +83,5 @@ def test_a_few_steps_from_files_to_a_tested_model(
     assert run.config.model.model_dump(exclude={"num_classes", "mean", "std"}) == config.model.model_dump(
         exclude={"num_classes", "mean", "std"}
     )
-    assert run.config.training == with_settings(config, {**settings, "training.epochs": 1, "training.imbalance": "none"}).training
+    asked = {**settings, "training.epochs": 1, "training.imbalance": "none"}
+    assert run.config.training == with_settings(config, asked).training

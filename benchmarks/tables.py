@@ -29,8 +29,9 @@ CODE = """
 import json, sys, time
 from pathlib import Path
 start = time.perf_counter()
-from vitrail.data.tables import read_records
-records = read_records(Path(sys.argv[1]))
+from vitrail.data import tables
+tables.records_dataset = lambda name, classes, splits, *rest, **more: splits  # the records, instead of their images
+records = tables.open_tables({"all": [Path(sys.argv[1])]}, "paths")["all"]()
 opened = time.perf_counter() - start
 stamps = [records.stamp(index) for index in range(len(records))]
 listed = time.perf_counter() - start

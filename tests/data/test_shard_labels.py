@@ -44,6 +44,11 @@ def test_lists_of_labels():
     assert array.tolist() == [[1, 0, 1], [0, 0, 0], [0, 0, 0]]
 
 
+def test_one_label_is_a_list_of_one():
+    assert meaning(["a", "b"]).array(indexes_of("b", ["a"]), 0).tolist() == [[0, 1], [1, 0]]
+    assert meaning("a", "b").array(indexes_of(["b"], "a"), 0).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("labels", "named", "message"),
     [
@@ -73,7 +78,8 @@ def test_labels_that_do_not_fit_together_are_refused(labels, named, message):
     ("labels", "message"),
     [
         (["x"], r"^a\.tar: 0\.jpg: the label 'x' is none of the 2 classes$"),
-        ([["a"]], "has a list, unlike images to tr"),
+        ([["a"], ["a", "b"]], r"^a\.tar: 1\.jpg has a list of 2 labels, and each image to train on has one label; wri"),
+        ([[]], r"^a\.tar: 0\.jpg has a list of 0 labels, and"),
     ],
 )
 def test_labels_that_training_does_not_know_are_refused(labels, message):

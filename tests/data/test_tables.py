@@ -86,6 +86,30 @@ def test_a_label_that_training_has_not_is_refused(folder):
         dataset.prepared("train", SIZE)
 
 
+def test_lists_of_one_label_and_single_labels_stand_for_one_another(folder):
+    write(folder / "train.jsonl", [(path, [label]) for path, label in ROWS])
+    write(folder / "test.jsonl", ROWS)
+    dataset = open_dataset(folder)
+    assert dataset.multilabel
+    assert dataset.prepared("test", SIZE).labels.tolist() == [[1, 0]] * 3 + [[0, 1]] * 3
+    write(folder / "train.jsonl", ROWS)
+    write(folder / "test.jsonl", [(path, [label]) for path, label in ROWS])
+    dataset = open_dataset(folder)
+    assert not dataset.multilabel
+    assert dataset.prepared("test", SIZE).labels.tolist() == [0] * 3 + [1] * 3
+
+
+@pytest.mark.parametrize("wrong", [[], ["ant", "bee"]])
+def test_lists_are_refused_where_training_has_single_labels(folder, wrong):
+    write(folder / "train.jsonl", ROWS)
+    write(folder / "test.jsonl", [(ROWS[0][0], ["ant"]), (ROWS[1][0], wrong)])
+    with pytest.raises(
+        DataError,
+        match=rf"test\.jsonl: line 2 has a list of {len(wrong)} labels, and each image to train on has one label; ",
+    ):
+        open_dataset(folder).prepared("test", SIZE)
+
+
 def test_a_folder_may_have_a_table_for_each_split(folder):
     write(folder / "train.csv", ROWS[:5])
     write(folder / "Val.jsonl", ROWS[5:])

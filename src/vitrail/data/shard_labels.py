@@ -70,16 +70,21 @@ class ShardLabels:
     def array(self, indexes: Sequence[Indexed], num_broken: int) -> np.ndarray:
         """The labels of all images, int64 (N,), or 0 and 1 of (N, classes); 0 for the broken ones, which come last.
 
-        Raises DataError for a label that the images to train on do not have.
+        Where those to train on have lists, one label is a list of one, and the other way round. Raises DataError for a
+        label that they do not have, and for lists that are no single label where they have one each.
         """
         rows: list[list[int]] = []
         for where, label in _labels(indexes):
-            if isinstance(label, list) != self.several:
-                raise DataError(f"{where} has {'one label' if self.several else 'a list'}, unlike images to train on")
-            for value in _values(label):
+            values = _values(label)
+            if len(values) != 1 and not self.several:
+                raise DataError(
+                    f"{where} has a list of {len(values)} labels, and each image to train on has one label; "
+                    "write one label for each image, or lists for those to train on too"
+                )
+            for value in values:
                 if value not in self.places:
                     raise DataError(f"{where}: the label {value!r} is none of the {len(self.classes):,} classes")
-            rows.append([self.places[value] for value in _values(label)])
+            rows.append([self.places[value] for value in values])
         if not self.several:
             return np.array([row[0] for row in rows] + [0] * num_broken, np.int64)
         array = np.zeros((len(rows) + num_broken, len(self.classes)), np.int64)

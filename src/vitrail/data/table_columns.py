@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -255,6 +255,22 @@ def are_numbers(names: Sequence[str]) -> bool:
 def classes_of(labels: Labels) -> tuple[str, ...]:
     """The different labels, numbers by their value, texts by their letters."""
     return tuple(sorted(labels.names, key=int) if are_numbers(labels.names) else sorted(labels.names))
+
+
+def in_form_of_training(table: Table, labels: Labels, *, several: bool) -> Labels:
+    """The labels of a table where those to train on, maybe of another table, are lists or not, as `several` says.
+
+    One label is a list of one, and the other way round. Raises DataError for lists that are no single label.
+    """
+    if labels.several and not several:
+        counts = np.bincount(labels.rows, minlength=labels.num_rows)
+        wrong = np.flatnonzero(counts != 1).tolist()
+        if wrong:
+            raise DataError(
+                f"{table.path}: {table.place(wrong[0])} has a list of {counts[wrong[0]]} labels, and each image to "
+                "train on has one label; write one label for each image, or lists for those to train on too"
+            )
+    return replace(labels, several=several)
 
 
 def encode_labels(table: Table, labels: Labels, classes: tuple[str, ...], *, named: bool) -> np.ndarray:

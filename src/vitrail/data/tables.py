@@ -24,6 +24,7 @@ from vitrail.data.table_columns import (
     choose_image,
     classes_of,
     encode_labels,
+    in_form_of_training,
     read_labels,
     read_splits,
 )
@@ -96,7 +97,7 @@ def open_tables(
 
     def records(split: str) -> Records:
         part = rows if rows.splits is not None else rows_of(split)
-        return part.records(split, known, named=bool(named))
+        return part.records(split, known, named=bool(named), several=rows.labels.several)
 
     return records_dataset(
         name,
@@ -106,12 +107,6 @@ def open_tables(
         grows=grows,
         multilabel=rows.labels.several,
     )
-
-
-def read_records(path: Path, options: ReadOptions | None = None) -> Records:
-    """All rows of one table, as `open_tables` reads them."""
-    rows = _read_rows([path], options or ReadOptions(), splits=False)
-    return rows.records("all", tuple(rows.class_names) or rows.classes(), named=bool(rows.class_names))
 
 
 def list_table_images(path: Path) -> list[Path]:
@@ -154,9 +149,10 @@ class _Rows:
             return classes_of(self.labels)
         return classes_of(self.labels.among(np.array([split == "train" for split in self.splits])))
 
-    def records(self, split: str, classes: tuple[str, ...], *, named: bool) -> Records:
-        """The images of one split."""
-        labels = encode_labels(self.table, self.labels, classes, named=named)
+    def records(self, split: str, classes: tuple[str, ...], *, named: bool, several: bool) -> Records:
+        """The images of one split; `several` says whether those to train on may have any number of labels."""
+        own = in_form_of_training(self.table, self.labels, several=several)
+        labels = encode_labels(self.table, own, classes, named=named)
         rows = [row for row in self.kept if self.splits is None or self.splits[row] == split]
         check_listed(self.table, self.images, rows)
         images, groups = self.images, self.groups

@@ -16,7 +16,7 @@ from vitrail.data.dataset import Dataset, ImageSet, map_labels
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.records import ReadOptions
 from vitrail.data.sources import open_dataset
-from vitrail.data.splits import Splits, fingerprint, read_splits
+from vitrail.data.splits import Members, Part, Splits, fingerprint, read_splits
 from vitrail.errors import ConfigError, DataError, some
 from vitrail.preparation import corrected_as_in, open_original, preprocess_of
 from vitrail.runs import RunDirectory
@@ -49,6 +49,7 @@ def evaluation_images(
             f"The run's data, {config.data.source}, is not here ({error}); name it: vitrail evaluate RUN DATA"
         ) from None
     if lines is not None:
+        splits = _with_members(directory, splits, split, dataset, preprocess, own=not data)
         check_corrections(dataset, lines, preprocess)
         dataset = corrected(dataset, lines)
     elif not data:
@@ -129,6 +130,34 @@ def check_number_of_labels(card: ModelCard, dataset: Dataset) -> None:
             f"Images of {dataset.name} have {theirs} each, and the model gives an image {its}; "
             "evaluate it on data like that which it was trained on"
         )
+
+
+def _with_members(
+    directory: RunDirectory, splits: Splits, split: str, original: Dataset, preprocess: Preprocess, *, own: bool
+) -> Splits:
+    """The splits with their images known by content, as indices mean nothing once other corrections are applied.
+
+    `original` is the data without corrections. Raises DataError if it changed, unless it need not be the run's `own`:
+    then it is other data, which the splits say nothing about.
+    """
+    parts = {
+        name: part
+        for name, part in splits.parts.items()
+        if part.members is None and name in ("train", "validation", split)
+    }
+    if not parts:
+        return splits
+    known: dict[str, Part] = {}
+    try:
+        before = corrected_as_in(directory, original)
+        for name, part in parts.items():
+            images = splits.images(before, name, preprocess)
+            known[name] = replace(part, members=Members.of(images, np.arange(len(images))))
+    except (ConfigError, DataError):
+        if own:
+            raise
+        return splits
+    return replace(splits, parts={**splits.parts, **known})
 
 
 def _kept(images: ImageSet, kept: list[bool]) -> ImageSet:

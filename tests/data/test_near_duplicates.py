@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from photographs import photographs
 from PIL import Image
 
-from vitrail.data.near_duplicates import MAX_UNLIKENESS, connected, near_duplicates, near_groups
+from vitrail.data.near_duplicates import MAX_UNLIKENESS, connected, near_thumbnails
+from vitrail.data.thumbnails import make_thumbnails
 
 SIZE = 48
 PHOTOGRAPHS = photographs(60, SIZE)
@@ -32,6 +33,15 @@ COPIES = {
     "grey": lambda image: image.convert("L").convert("RGB"),
     "cut and recompressed": lambda image: jpeg(cut(image), 60),
 }
+
+
+def near_duplicates(blocks):
+    return near_thumbnails(make_thumbnails(blocks))
+
+
+def near_groups(blocks):
+    found = near_duplicates(blocks)
+    return connected(found.num_images, found.pairs)
 
 
 def pairs_of(images):

@@ -57,3 +57,10 @@ def test_classes_are_mixed():
 def test_a_balanced_set_is_gone_through_once_an_epoch(epoch):
     labels = np.arange(30, dtype=np.int64) % 3
     assert sorted(balanced_order(labels, 0, epoch).tolist()) == list(range(30))
+
+
+def test_fewer_may_be_drawn_in_an_epoch():
+    drawn = [balanced_order(LONG_TAIL, 0, epoch, 10) for epoch in range(40)]
+    assert {len(order) for order in drawn} == {10}
+    assert np.bincount(LONG_TAIL[np.concatenate(drawn)]).tolist() == [100] * 4
+    assert np.bincount(np.concatenate(drawn)).tolist()[:100] == [1] * 100

@@ -29,7 +29,7 @@ def test_images_of_which_little_is_cut_are_cropped():
     fit, reason = choose_fit(of((480, 500), (470, 500), times=20), (224, 224))
     assert fit == "crop"
     assert reason == (
-        "Images are 1.04 to 1.06 times as wide as high, the model's 1.00: they are cropped (data.fit=crop), "
+        "Images are 1.04 to 1.06 times as wide as high (of 40 images looked at), the model's 1.00: they are cropped (data.fit=crop), "
         "which cuts off 6% of an image at most, or nearly so; data.fit=pad keeps the whole of each"
     )
 
@@ -44,7 +44,7 @@ def test_all_else_is_padded():
     fit, reason = choose_fit(of((341, 256), (256, 341), (600, 300), times=20), (64, 64))
     assert fit == "pad"
     assert reason == (
-        "Images are 0.50 to 1.33 times as wide as high, the model's 1.00: they are padded (data.fit=pad), as "
+        "Images are 0.50 to 1.33 times as wide as high (of 60 images looked at), the model's 1.00: they are padded (data.fit=pad), as "
         "cropping would cut off 50% of some; data.fit=crop fills the model's view, data.fit=native lets a ViT leave "
         "the padding out"
     )

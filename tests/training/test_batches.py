@@ -37,3 +37,15 @@ def test_repeated_images_stand_side_by_side(small):
     labels = small.images(90, 0).labels
     config = with_settings(small.config, {"data.augment.repeats": 3})
     assert training_order(config, labels, 1).tolist() == epoch_order(90, 0, 1)[:30].repeat(3).tolist()
+
+
+def test_repeated_images_are_balanced_and_come_in_turn(small):
+    labels = np.repeat(np.arange(3, dtype=np.int64), (60, 20, 10))
+    config = with_settings(small.config, {"training.imbalance": "balanced_sampling", "data.augment.repeats": 3})
+    orders = [training_order(config, labels, epoch) for epoch in range(6)]
+    for order in orders:
+        assert len(order) == 90
+        assert (order.reshape(30, 3) == order[::3, None]).all()
+        assert np.bincount(labels[order]).tolist() == [30, 30, 30]
+    times = np.bincount(np.concatenate(orders), minlength=90)
+    assert times.tolist() == [3] * 60 + [9] * 20 + [18] * 10

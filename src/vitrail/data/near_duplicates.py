@@ -8,13 +8,13 @@ Mirrored and turned copies are not looked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from vitrail.data.likeness import unlikeness
-from vitrail.data.thumbnails import Thumbnails, make_thumbnails
+from vitrail.data.thumbnails import Thumbnails
 
 MAX_UNLIKENESS = 0.15  # of copies; looked at on CIFAR-10, where nearly all pairs below are copies, and on photographs
 MAX_UNLIKENESS_AMONG_ALIKE = 0.005  # ten thousand digits have no such pair; saved as JPEG, most are within
@@ -54,27 +54,12 @@ class NearDuplicates:
         return sorted((part for part in parts if len(part) > 1), key=lambda part: int(part[0]))
 
 
-def near_groups(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """For each image a number, int64 (N,), the same for images that are nearly equal, also through others.
-
-    `blocks` are uint8 (n, H, W, C), all of one size. Numbers count up with the first image of each group. Images in
-    another order are grouped in the same way.
-    """
-    found = near_duplicates(blocks)
-    return connected(found.num_images, found.pairs)
-
-
-def near_duplicates(blocks: Iterable[np.ndarray]) -> NearDuplicates:
-    """The pairs of nearly equal images in uint8 (n, H, W, C) blocks, all of one size.
+def near_thumbnails(thumbnails: Thumbnails) -> NearDuplicates:
+    """The pairs of nearly equal images, by their thumbnails; in another order they give the same pairs.
 
     About a kilobyte of memory an image. Where a set has so many images alike that they are no copies, as thousands of
     handwritten ones, only the most alike count.
     """
-    return near_thumbnails(make_thumbnails(blocks))
-
-
-def near_thumbnails(thumbnails: Thumbnails) -> NearDuplicates:
-    """As `near_duplicates`, of images by their thumbnails."""
     num_images = len(thumbnails)
     # Sorted by content and each once: from here on the order of the images makes no difference, not in the last bit.
     unique, places = _unique(thumbnails)

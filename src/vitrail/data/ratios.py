@@ -52,7 +52,8 @@ _OTHERS: dict[Fit, str] = {
 def _sentence(ratios: np.ndarray, own: float, fit: Fit, why: str) -> str:
     low, high = np.percentile(ratios, [100 - MOST_IMAGES, MOST_IMAGES])
     seen = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
+    looked = f" (of {len(ratios):,} images looked at)" if len(ratios) > 1 else ""
     return (
-        f"Images are {seen} times as wide as high, the model's {own:.2f}: they are {_DONE[fit]} (data.fit={fit}), "
+        f"Images are {seen} times as wide as high{looked}, the model's {own:.2f}: they are {_DONE[fit]} (data.fit={fit}), "
         f"{why}; {_OTHERS[fit]}"
     )

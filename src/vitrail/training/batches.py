@@ -30,8 +30,9 @@ def open_batches(config: RunConfig, images: ImageSet, device: torch.device) -> L
 
 def training_order(config: RunConfig, labels: np.ndarray, epoch: int) -> np.ndarray:
     """The images of an epoch in turn, int64 indices; a function of the labels and the run's seed alone."""
+    repeats = config.data.augment.repeats
     if config.training.imbalance == "balanced_sampling":
-        order = balanced_order(labels, config.seed, epoch)
-    else:
-        order = epoch_order(len(labels), config.seed, epoch)
-    return repeated(order, config.data.augment.repeats)
+        # No more are drawn than are seen: what is cut off would be missing in the turns of the classes.
+        order = balanced_order(labels, config.seed, epoch, -(-len(labels) // repeats))
+        return order.repeat(repeats)[: len(labels)]
+    return repeated(epoch_order(len(labels), config.seed, epoch), repeats)

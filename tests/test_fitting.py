@@ -173,17 +173,20 @@ def test_another_fit_than_the_recipes_keeps_the_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "chosen", "rate", "said"),
+    ("classes", "shape", "chosen", "rate", "said"),
     [
-        ("0123456789", False, 0, "Images are not mirrored, as digits and letters are others then"),
-        ("abc", True, 0.5, "data.augment.flip_rate=0.5 mirrors digits or letters"),
-        (["cat", "dog"], False, 0.5, ""),
+        ("0123456789", (32, 32, 3), False, 0, "look like digits or letters, so images are not mirrored; if they are"),
+        ("0123456789", (90, 90, 1), False, 0, "--set data.augment.flip_rate=0.5"),
+        ("0123456789", (90, 120, 3), False, 0.5, ""),
+        ("abc", (28, 28, 1), True, 0.5, "data.augment.flip_rate=0.5 mirrors digits or letters"),
+        (["cat", "dog"], (28, 28, 1), False, 0.5, ""),
     ],
 )
-def test_digits_and_letters_are_not_mirrored_unless_asked_for(classes, chosen, rate, said, caplog):
+def test_digits_and_letters_are_not_mirrored_unless_asked_for(classes, shape, chosen, rate, said, caplog):
     caplog.set_level(logging.INFO)
     config = with_settings(recipe_function("photos")(), {"data.augment.flip_rate": 0.5})
-    fitted = fit_flips(config, classes, chosen)
+    dataset = Dataset("set", tuple(classes), ("all",), None, measure=lambda: shape)
+    fitted = fit_flips(config, dataset, chosen)
     assert fitted.data.augment.flip_rate == rate
     assert fitted == with_settings(config, {"data.augment.flip_rate": rate})
     assert caplog.text.count("mirror") == (1 if said else 0)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from vitrail.checkpoint import ModelCard
 from vitrail.data.content import content_hash
-from vitrail.data.dataset import Pixels
 from vitrail.data.images import read_image
+from vitrail.data.pixels import Pixels, pixel_blocks
 from vitrail.data.preprocess import prepare, read_for, read_prepared
 from vitrail.errors import ConfigError, DataError
 from vitrail.evaluation import sigmoid, softmax
@@ -217,10 +217,13 @@ class Classifier:
 def _in_parts(compute: Callable[[np.ndarray], np.ndarray], images: Pixels, report: Count | None) -> np.ndarray:
     """What `compute` makes of the images, a part at a time, each of which `report` hears of."""
     parts: list[np.ndarray] = []
-    for start in range(0, len(images), COUNTED):
-        parts.append(compute(images[start : start + COUNTED]))
-        if report is not None:
-            report(min(start + COUNTED, len(images)), len(images))
+    done = 0
+    for block in pixel_blocks(images):
+        for start in range(0, len(block), COUNTED):
+            parts.append(compute(block[start : start + COUNTED]))
+            done += len(parts[-1])
+            if report is not None:
+                report(done, len(images))
     return np.concatenate(parts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,38 @@ from vitrail.errors import ConfigError
 from vitrail.models.vit_config import ViTConfig
 
 logger = logging.getLogger(__name__)
+
+
+# What says how files are read and kept, which images that are no files make nothing of.
+_OF_FILES = ("serving", "memory_gigabytes", "cache_gigabytes", "max_broken_rate")
+# What belongs to another setting: without that it changes nothing.
+_PARTS = {
+    "crop_ratio": ("crop_scale", "0.3,1"),
+    "policy_magnitude": ("policy", "randaugment"),
+    "policy_num_ops": ("policy", "randaugment"),
+}
+
+
+def check_of_files(dataset: Dataset, asked: Mapping[str, Any]) -> None:
+    """Raise ConfigError for settings `asked` for that are about image files, where the data set has none.
+
+    The data set is that before corrections.
+    """
+    for name in _OF_FILES:
+        value = asked.get(f"data.{name}", "auto")
+        if dataset.preparer is None and value not in (None, "none", "null", "auto"):
+            raise ConfigError(f"data.{name}={value} is about image files, and {dataset.name} has none; leave it out")
+
+
+def check_parts(config: RunConfig, asked: Mapping[str, Any]) -> None:
+    """Raise ConfigError for augmentation settings `asked` for that change nothing without another one."""
+    augment = config.data.augment
+    for name, (whole, value) in _PARTS.items():
+        missing = augment.crop_scale is None if whole == "crop_scale" else augment.policy != value
+        if missing and f"data.augment.{name}" in asked:
+            raise ConfigError(
+                f"data.augment.{name} changes nothing without data.augment.{whole}={value}; set both, or neither"
+            )
 
 
 def fit_to_shapes(config: RunConfig, dataset: Dataset, asked: Mapping[str, Any]) -> RunConfig:
@@ -48,15 +80,22 @@ def fit_to_shapes(config: RunConfig, dataset: Dataset, asked: Mapping[str, Any])
     return with_settings(config, settings)
 
 
-def fit_flips(config: RunConfig, classes: Sequence[str], chosen: bool) -> RunConfig:
-    """The config without mirrored images where classes are digits or letters, unless that was `chosen` by the user."""
-    rate = config.data.augment.flip_rate
-    if not rate or not flips_hurt(classes):
+def fit_flips(config: RunConfig, dataset: Dataset, chosen: bool) -> RunConfig:
+    """The config without mirrored images where classes are digits or letters, unless that was `chosen` by the user.
+
+    Photographs, of colour and above 64 pixels, may have numbers for classes, and are mirrored.
+    """
+    rate, (rows, columns, channels) = config.data.augment.flip_rate, dataset.shape
+    if not rate or not flips_hurt(dataset.classes) or (channels == 3 and max(rows, columns) > 64):
         return config
     if chosen:
         logger.warning("data.augment.flip_rate=%g mirrors digits or letters, which are others then, or none", rate)
         return config
-    logger.info("Images are not mirrored, as digits and letters are others then; data.augment.flip_rate is 0")
+    logger.info(
+        "The classes look like digits or letters, so images are not mirrored; if they are not: --set "
+        "data.augment.flip_rate=%g",
+        rate,
+    )
     return with_settings(config, {"data.augment.flip_rate": 0})
 
 

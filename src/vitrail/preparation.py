@@ -22,7 +22,7 @@ from vitrail.data.records import ReadOptions
 from vitrail.data.sources import open_dataset
 from vitrail.data.splits import Splits, fingerprint, make_splits, read_splits
 from vitrail.errors import ConfigError, DataError
-from vitrail.fitting import fit_flips, fit_to_pixels, fit_to_shapes
+from vitrail.fitting import check_of_files, check_parts, fit_flips, fit_to_pixels, fit_to_shapes
 from vitrail.initialization import InitialWeights, begun_from, initial_weights, open_initial, reopened
 from vitrail.models.adaptation import adapt_scaling
 from vitrail.pretrained import Pretrained, settled
@@ -156,6 +156,8 @@ def prepare_new(
 ) -> tuple[RunConfig, TrainingData]:
     """The config of a new run, fitted to its data, and the data with the corrections applied."""
     original = dataset
+    settings = request.settings or {}
+    check_of_files(original, settings)
     if corrections is not None:
         dataset = corrected(dataset, corrections)
     if len(dataset.classes) < 2:
@@ -165,9 +167,10 @@ def prepare_new(
     named = _requested_config(request, dataset).model if init is not None and is_named else None
     pretrained = None if init is None else open_initial(init, named, offline=request.offline)
     config = _fit_to_classes(_requested_config(request, dataset, pretrained), request, dataset, pretrained)
-    config = fit_to_shapes(config, dataset, request.settings or {})
-    chosen = request.like is not None or "data.augment.flip_rate" in (request.settings or {})
-    config = fit_flips(config, dataset.classes, chosen)
+    check_parts(config, settings)
+    config = fit_to_shapes(config, dataset, settings)
+    chosen = request.like is not None or "data.augment.flip_rate" in settings
+    config = fit_flips(config, dataset, chosen)
     initial = None if pretrained is None else initial_weights(pretrained, config, dataset.classes)
     check_tracker(config.training.tracker)
     if dataset.multilabel:
@@ -204,6 +207,7 @@ def prepare_new(
 def data_to_audit(request: Request) -> tuple[Dataset, Preprocess, Corrections | None]:
     """The data asked for, as a training on it would read it, corrected, and the corrections."""
     original, corrections = open_requested(request)
+    check_of_files(original, request.settings or {})
     dataset = original if corrections is None else corrected(original, corrections)
     config = _fit_to_classes(_requested_config(request, dataset), request, dataset)
     preprocess = preprocess_of(fit_to_shapes(config, dataset, request.settings or {}))

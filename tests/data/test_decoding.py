@@ -126,8 +126,8 @@ def test_a_disk_that_is_full_decodes_in_memory(records, files_of_at_most, caplog
 
 def test_a_full_disk_and_a_full_memory_are_said(records, caplog):
     opened(records, cache_gigabytes=0.0, memory_gigabytes=0.0).prepared("all", SIZE)
-    assert "they take 0.00 GB, and 0.00 GB are allowed there" in caplog.text
-    assert "have no room in memory; images are decoded as they are needed" in caplog.text
+    assert "they take 5.8 kB, and 0 bytes are allowed there" in caplog.text
+    assert "of images have no room in memory; they are decoded as they are needed" in caplog.text
 
 
 def test_a_damaged_cache_is_made_anew(records, caplog):
@@ -176,3 +176,26 @@ def test_headers_are_read_by_name(records):
     headers = opened(records).headers("all")
     assert [*headers] == records.names  # what is damaged has a whole header
     assert (headers["3.png"].rows, headers["3.png"].columns, headers["3.png"].mode) == (13, 12, "RGB")
+
+
+def test_what_stays_broken_does_not_write_the_cache_anew(records):
+    opened(records).prepared("all", SIZE)
+    folder = cache_entries.list_entries()[0].folder
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("pixels-*")}
+    check(opened(records).prepared("all", SIZE), records)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("pixels-*")} == before
+
+
+def test_whoever_stops_waits_for_images_under_way_alone(records, monkeypatch):
+    monkeypatch.setattr(decoding, "TASK", 40)
+    seen, real = [], streaming.read_for
+
+    def read(*given):
+        seen.append(given[2])
+        return real(*given)
+
+    monkeypatch.setattr(streaming, "read_for", read)
+    monkeypatch.setattr(decoding.Building, "append", lambda self, part, rows: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        opened(records, num_workers=1).prepared("all", SIZE)
+    assert len(seen) < NUM_IMAGES

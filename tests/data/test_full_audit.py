@@ -5,6 +5,7 @@ import pytest
 from photographs import photographs
 from PIL import Image, ImageFilter
 
+from vitrail.data import full_audit
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.full_audit import audit_fully
 from vitrail.data.preprocess import Preprocess
@@ -104,7 +105,8 @@ def test_imbalance_is_told_from_a_factor_of_five(clean):
     assert found.details == {"smallest": "bee", "largest": "ant", "ratio": 5.0}
 
 
-def test_sets_without_files_are_audited_in_blocks_and_heard_of():
+def test_sets_without_files_are_audited_in_blocks_and_heard_of(monkeypatch):
+    monkeypatch.setattr(full_audit, "BLOCK_BYTES", 1024 * 32 * 32)
     images = photographs(1500, 32)[..., :1]
     images[1499] = (images[0] * 0.7 + 20).astype(np.uint8)
     labels = np.zeros((1500, 2), np.int64)

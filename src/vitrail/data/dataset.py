@@ -6,43 +6,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from vitrail.data.content import content_hashes
 from vitrail.data.headers import Header
+from vitrail.data.pixels import Pixels, pixel_blocks, take_pixels
 from vitrail.data.preprocess import Preprocess, prepare_many
 from vitrail.data.thumbnails import KEPT_SIDE, Thumbnails, make_thumbnails, pack_thumbnails, unpack_thumbnails
 from vitrail.errors import ConfigError, DataError, suggest
 
 Shape = tuple[int, int, int]  # rows, columns, channels
 Sample = tuple[str, bytes | Path | np.ndarray]  # an image's name, and the image as it is stored
-
-
-class LazyPixels(Protocol):
-    """uint8 (N, H, W, C) that are decoded when they are asked for, by a slice or by an array of indices."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, H, W, C)."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype:
-        """uint8."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray: ...
-
-    def take(self, indices: np.ndarray) -> LazyPixels:
-        """The images at `indices`, not decoded yet."""
-        ...
-
-
-Pixels = np.ndarray | LazyPixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +68,12 @@ class ImageSet:
         return len(self.pixels)
 
     def take(self, indices: np.ndarray) -> ImageSet:
-        """The images at `indices`, copied, in that order."""
+        """The images at `indices`, in that order: copied where they are in memory."""
         chosen = indices.tolist()
         names = tuple(self.names[index] for index in chosen)
         originals = None if self.originals is None else tuple(self.originals[index] for index in chosen)
         groups = None if self.groups is None else tuple(self.groups[index] for index in chosen)
-        pixels = self.pixels[indices] if isinstance(self.pixels, np.ndarray) else self.pixels.take(indices)
+        pixels = take_pixels(self.pixels, indices)
         small = None if self.small is None else self.small[indices]
         return ImageSet(pixels, self.labels[indices], names, originals, groups, small)
 
@@ -112,10 +87,9 @@ class ImageSet:
             else replace(self, pixels=pixels, originals=self.hashes, small=self.packed_thumbnails)
         )
 
-    def blocks(self, size: int = 4096) -> Iterator[np.ndarray]:
-        """The pixels, so many images at a time: what does not fit in memory is never there as a whole."""
-        for start in range(0, len(self), size):
-            yield self.pixels[start : start + size]
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The pixels, some 64 MB at a time: what does not fit in memory is never there as a whole."""
+        return pixel_blocks(self.pixels)
 
 
 @dataclass(frozen=True, eq=False)

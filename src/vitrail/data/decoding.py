@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +13,14 @@ import numpy as np
 
 from vitrail.data.building import Building
 from vitrail.data.cache import ImageCache, Known
-from vitrail.data.cache_entries import make_room
-from vitrail.data.dataset import Dataset, ImageSet, Pixels, Sample, Shape, spread
+from vitrail.data.cache_entries import make_room, show_bytes
+from vitrail.data.dataset import Dataset, ImageSet, Sample, Shape, spread
 from vitrail.data.groups import bursts_of, with_groups
 from vitrail.data.headers import Header, read_header
 from vitrail.data.images import read_shape
+from vitrail.data.pixels import Pixels, num_cores
 from vitrail.data.preprocess import Preprocess
-from vitrail.data.records import ReadOptions, Records, SourceError, Stamp
+from vitrail.data.records import NUM_REQUESTS, ReadOptions, Records, SourceError, Stamp
 from vitrail.data.streaming import Look, StreamedPixels, look_at
 from vitrail.data.thumbnails import KEPT_BYTES, kept_thumbnails
 from vitrail.errors import DataError
@@ -63,7 +63,8 @@ def records_dataset(
 
     def prepared(split: str, preprocess: Preprocess) -> ImageSet:
         records = records_of(split)
-        pixels, known = decode_records(records, preprocess, options, num_workers)
+        threads = max(options.num_workers or 0, NUM_REQUESTS) if records.remote else num_workers
+        pixels, known = decode_records(records, preprocess, options, threads)
         broken[split] = tuple((image, known.errors[image]) for image in records.names if image in known.errors)
         readable = np.array([image not in known.errors for image in records.names], bool)
         if not readable.any():
@@ -127,12 +128,6 @@ def _num_workers(wanted: int | None) -> int:
     return min(wanted or num_cores(), num_cores())
 
 
-def num_cores() -> int:
-    """The cores that this process may use."""
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1
-
-
 def most_common_shape(shapes: np.ndarray, failed: Sequence[str]) -> Shape:
     """(rows, columns, channels) of most images, by what `sampled_shapes` gives: medians; 1 channel if all are grey.
 
@@ -193,14 +188,16 @@ def decode_records(
             if streams:
                 return decoding.look(store)
             limit = None if options.cache_gigabytes is None else int(options.cache_gigabytes * 1e9)
+            if decoding.still_broken(store):
+                return _served(store, records, preprocess), store.known
             make_room(wanted_bytes, limit, store.folder)
             return decoding.build(store)
     except OSError as error:
         logger.warning("Decoded images are not kept in %s: %s", store.folder, error.strerror or error)
     room = memory_bytes(options.memory_gigabytes)
-    if options.serving != "mapped" and wanted_bytes <= room:
+    if options.serving == "memory" or (options.serving == "auto" and wanted_bytes <= room):
         return decoding.in_memory()
-    logger.warning("%s", f"{wanted_bytes / 1e9:.2f} GB have no room in memory; images are decoded as they are needed")
+    logger.warning("%s of images have no room in memory; they are decoded as they are needed", show_bytes(wanted_bytes))
     return decoding.look(store)
 
 
@@ -247,7 +244,15 @@ class _Decoding:
         self.records, self.preprocess, self.names, self.stamps = records, preprocess, names, stamps
         self.num_workers = num_workers
         self.said = time.perf_counter()
-        self.building: Building | None = None
+        self.stopping = False
+
+    def still_broken(self, store: ImageCache) -> bool:
+        """Whether the cache has just these images, but for some that cannot be read, not even now."""
+        known = store.known
+        if store.pixels is None or (known.names, known.stamps) != (self.names, self.stamps):
+            return False
+        broken = [index for index, name in enumerate(self.names) if name in known.errors]
+        return all(isinstance(self._decode(index), DataError) for index in broken)
 
     def build(self, store: ImageCache) -> tuple[Pixels, Known]:
         """Decode into the cache; what it has already is copied. Raises OSError where the disk refuses."""
@@ -305,10 +310,11 @@ class _Decoding:
         """What is known of the images from `start` on, and the pixels of the readable ones, a block at a time."""
 
         def task(indices: Sequence[int]) -> list[Decoded]:
-            return [kept(index) or self._decode(index) for index in indices]
+            return [kept(index) or self._decode(index) for index in indices if not self.stopping]
 
         # Threads, not processes: Pillow decodes, and hashlib hashes, without holding Python's lock.
-        with ThreadPoolExecutor(self.num_workers) as pool:
+        pool = ThreadPoolExecutor(self.num_workers)
+        try:
             ahead = list[tuple[range, Iterator[list[Decoded]]]]()
             for first in [*range(start, len(self.names), BLOCK), None, None]:
                 if first is not None:
@@ -317,6 +323,10 @@ class _Decoding:
                     ahead.append((block, pool.map(task, parts)))
                 if ahead and (first is None or len(ahead) > 1):  # one block is decoded while one is written
                     yield self._collect(*ahead.pop(0))
+        finally:
+            self.stopping = True  # whoever stops waits for the images under way, not for those of whole tasks
+            pool.shutdown(cancel_futures=True)
+            self.stopping = False
 
     def _decode(self, index: int) -> Decoded:
         try:

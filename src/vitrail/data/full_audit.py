@@ -13,13 +13,14 @@ from vitrail.data.copies import near_copies
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.findings import Finding
 from vitrail.data.near_duplicates import near_thumbnails
+from vitrail.data.pixels import pixel_blocks
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.quality import MIN_BLUR_IMAGES, MIN_BLUR_SIDE, Measures, join_measures, measure, quality_findings
 from vitrail.data.stored_forms import stored_findings, stored_statistics
-from vitrail.data.thumbnails import Thumbnails, join_thumbnails, make_thumbnails
+from vitrail.data.thumbnails import unpack_thumbnails
 
+BLOCK_BYTES = 2**22  # of pixels at a time, which are measured as numbers of four bytes
 MAX_IMBALANCE = 5.0  # images of the largest class for one of the smallest; from there on training.imbalance=auto acts
-_BLOCK = 1024
 
 
 def audit_fully(dataset: Dataset, preprocess: Preprocess, report: Callable[[int, int], None] | None = None) -> Audit:
@@ -29,8 +30,9 @@ def audit_fully(dataset: Dataset, preprocess: Preprocess, report: Callable[[int,
     """
     audit = audit_dataset(dataset, preprocess)
     images = read_all(dataset, preprocess)
-    thumbnails, measures = _look_at(images, preprocess, report)
-    near = near_thumbnails(thumbnails)
+    measures = _measure(images, preprocess, report)
+    # The thumbnails that splits are drawn by: what is found here is what they keep together.
+    near = near_thumbnails(unpack_thumbnails(np.concatenate([found.packed_thumbnails for found in images.values()])))
     findings = near_copies(images, dataset.classes, near.groups())
     findings += quality_findings(measures, [(split, name) for split, found in images.items() for name in found.names])
     headers = {} if dataset.headers is None else {split: _headers(dataset, split, images[split]) for split in images}
@@ -43,21 +45,19 @@ def audit_fully(dataset: Dataset, preprocess: Preprocess, report: Callable[[int,
     )
 
 
-def _look_at(
+def _measure(
     images: Mapping[str, ImageSet], preprocess: Preprocess, report: Callable[[int, int], None] | None
-) -> tuple[Thumbnails, Measures]:
-    """Thumbnails and measures of all images in one pass: some are decoded each time they are asked for."""
-    thumbnails: list[Thumbnails] = []
+) -> Measures:
+    """The measures of all images, in one pass: some are decoded each time they are asked for."""
     measures: list[Measures] = []
     done, total = 0, sum(map(len, images.values()))
     for found in images.values():
-        for block in found.blocks(_BLOCK):
-            thumbnails.append(make_thumbnails([block]))
+        for block in pixel_blocks(found.pixels, BLOCK_BYTES):
             measures.append(measure(block, preprocess))
             done += len(block)
             if report is not None:
                 report(done, total)
-    return join_thumbnails(thumbnails), join_measures(measures)
+    return join_measures(measures)
 
 
 def _blur_notes(preprocess: Preprocess, measures: Measures) -> list[str]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from vitrail.data.dataset import Dataset, ImageSet, Sample, Shape, map_labels, spread
 from vitrail.data.headers import Header
+from vitrail.data.pixels import joined_pixels
 from vitrail.data.preprocess import Preprocess
-from vitrail.data.streaming import joined_pixels
 from vitrail.errors import DataError, some
 
 logger = logging.getLogger(__name__)

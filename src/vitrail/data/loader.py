@@ -12,8 +12,10 @@ from torch import Tensor
 
 from vitrail.data.augment import seed_of
 from vitrail.data.dataset import ImageSet
-from vitrail.data.decoding import memory_bytes, num_cores
-from vitrail.data.streaming import is_mapped
+from vitrail.data.decoding import memory_bytes
+from vitrail.data.pixels import is_mapped, num_cores
+from vitrail.data.records import NUM_REQUESTS
+from vitrail.data.streaming import StreamedPixels
 
 AHEAD_BYTES = 2**28  # of batches that are made before they are asked for
 
@@ -51,7 +53,15 @@ def _shared(array: np.ndarray) -> Tensor:
 
 def to_tensors(images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor]:
     """Pixels (N, C, H, W) uint8 and labels int64 on `device`, all of them."""
-    return channels_first(images.pixels[:]).to(device), _shared(images.labels).to(device)
+    labels = _shared(images.labels).to(device)
+    if isinstance(images.pixels, np.ndarray):
+        return channels_first(images.pixels[:]).to(device), labels
+    num_images, rows, columns, channels = images.pixels.shape
+    pixels, start = torch.empty((num_images, channels, rows, columns), dtype=torch.uint8, device=device), 0
+    for block in images.blocks():  # never twice in memory
+        pixels[start : start + len(block)] = channels_first(block)
+        start += len(block)
+    return pixels, labels
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
@@ -78,9 +88,13 @@ def create_loader(
         loads = serving == "memory" or (serving == "auto" and num_bytes <= memory_bytes(memory_gigabytes))
     else:
         loads = isinstance(images.pixels, np.ndarray)
+    if loads and device.type == "cuda":  # a GPU has less memory than its machine, and needs most of it for training
+        loads = num_bytes <= torch.cuda.mem_get_info(device)[0] // 4
     if loads:
         return MemoryLoader(images, batch_size, order, device)
-    return PrefetchLoader(images, batch_size, order, device, num_workers or num_cores())
+    waits = isinstance(images.pixels, StreamedPixels) and images.pixels.records.remote
+    num_threads = max(num_workers or 0, NUM_REQUESTS) if waits else min(num_workers or num_cores(), num_cores())
+    return PrefetchLoader(images, batch_size, order, device, num_threads)
 
 
 class MemoryLoader:

@@ -11,6 +11,8 @@ import numpy as np
 
 from vitrail.errors import DataError
 
+NUM_REQUESTS = 16  # threads that read what is not on this machine: they wait rather than compute
+
 Stamp = tuple[int, int, int]  # of a file: bytes, time of modification and of change in nanoseconds
 
 
@@ -44,6 +46,7 @@ class Records:
     SourceError where no more can be had. `stamp` gives what changes when that image changes, without reading it. `key`
     names the source among all sources of this machine, such as a folder's real path. Images of one of the `groups`
     belong into one split.
+    `remote` says that reading waits for other machines.
     """
 
     key: str
@@ -52,6 +55,7 @@ class Records:
     read: Callable[[int], bytes | Path] = field(repr=False)
     stamp: Callable[[int], Stamp] = field(repr=False)
     groups: Sequence[str] | None = field(default=None, repr=False)
+    remote: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -68,4 +72,5 @@ class Records:
             lambda index: self.read(places[index]),
             lambda index: self.stamp(places[index]),
             None if self.groups is None else [self.groups[place] for place in places],
+            self.remote,
         )

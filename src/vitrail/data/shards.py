@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from vitrail.data.dataset import Dataset
-from vitrail.data.decoding import num_cores, records_dataset
+from vitrail.data.decoding import records_dataset
+from vitrail.data.pixels import num_cores
 from vitrail.data.records import ReadOptions, Records, Stamp
 from vitrail.data.remote import is_url, shown_url
 from vitrail.data.shard_catalog import Indexed, index_shards
@@ -111,6 +112,7 @@ def _records(
         read,
         stamp,
         groups,
+        any(is_url(shard.place) for shard in shards),
     )
 
 

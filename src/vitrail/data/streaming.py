@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from vitrail.data.content import content_hash
-from vitrail.data.dataset import Pixels
 from vitrail.data.preprocess import Preprocess, read_for, read_prepared
 from vitrail.data.records import Records, SourceError
 from vitrail.data.thumbnails import rough
@@ -37,11 +35,6 @@ class StreamedPixels:
         """uint8."""
         return np.dtype(np.uint8)
 
-    @property
-    def nbytes(self) -> int:
-        """What all of them would take."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -51,9 +44,6 @@ class StreamedPixels:
         for row, place in enumerate(chosen.tolist()):
             pixels[row] = self._decode(place)
         return pixels
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self._decode(place) for place in self.indices.tolist())
 
     def take(self, indices: np.ndarray) -> StreamedPixels:
         """The images at `indices`, not decoded yet."""
@@ -73,55 +63,6 @@ class StreamedPixels:
                     ) from error
                 time.sleep(WAIT_SECONDS)
         raise AssertionError
-
-
-class JoinedPixels:
-    """The pixels of several sets, of which some are decoded when they are asked for, one after the other."""
-
-    def __init__(self, parts: Sequence[Pixels], places: np.ndarray | None = None) -> None:
-        self.parts = parts
-        self._starts = np.cumsum([0, *map(len, parts)])
-        self._places = np.arange(self._starts[-1]) if places is None else places
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, rows, columns, channels)."""
-        return len(self._places), *self.parts[0].shape[1:]
-
-    @property
-    def dtype(self) -> np.dtype:
-        """uint8."""
-        return np.dtype(np.uint8)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
-        chosen = self._places[index]
-        owners = np.searchsorted(self._starts, chosen, "right") - 1
-        pixels = np.empty((len(chosen), *self.shape[1:]), np.uint8)
-        for owner in np.unique(owners).tolist():
-            rows = np.flatnonzero(owners == owner)
-            pixels[rows] = self.parts[owner][chosen[rows] - self._starts[owner]]
-        return pixels
-
-    def take(self, indices: np.ndarray) -> JoinedPixels:
-        """The images at `indices`, not decoded yet."""
-        return JoinedPixels(self.parts, self._places[indices])
-
-
-def joined_pixels(parts: Sequence[Pixels]) -> Pixels:
-    """The pixels of sets of one size, one after the other: in memory, unless some are mapped or decoded later."""
-    if all(isinstance(part, np.ndarray) and not isinstance(part, np.memmap) for part in parts):
-        return np.concatenate([part[:] for part in parts])
-    return JoinedPixels(parts)
-
-
-def is_mapped(pixels: Pixels) -> bool:
-    """Whether the pixels lie decoded in files, from which they can be loaded or looked at where they are."""
-    if isinstance(pixels, JoinedPixels):
-        return all(isinstance(part, np.ndarray) for part in pixels.parts)
-    return isinstance(pixels, np.memmap)
 
 
 class Look(NamedTuple):

@@ -101,14 +101,6 @@ def kept_thumbnails(images: Sequence[np.ndarray]) -> list[bytes]:
     return kept
 
 
-def join_thumbnails(parts: Sequence[Thumbnails]) -> Thumbnails:
-    """The thumbnails of several blocks of one set as one."""
-    if not parts:
-        return make_thumbnails([])
-    colour = [part.colour for part in parts if part.colour is not None]
-    return Thumbnails(np.concatenate([part.grey for part in parts]), np.concatenate(colour) if colour else None)
-
-
 def without_mask(images: np.ndarray) -> np.ndarray:
     """Images without the channel that tells padding, where they have one."""
     return images[..., :-1] if images.shape[3] in (2, 4) else images

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrail.data.dataset import Pixels
+from vitrail.data.pixels import Pixels
 
 MOST_PIXELS = 32  # of the longer side; larger images are shrunk, which costs no accuracy at this depth
 NUM_FILTERS = 200

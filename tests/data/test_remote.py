@@ -6,7 +6,9 @@ import fsspec
 import pytest
 from loopback_files import LoopbackFiles
 
-from vitrail.data import remote
+from vitrail.data import hosts, remote
+from vitrail.data.hosts import Hosts
+from vitrail.data.records import SourceError
 from vitrail.data.remote import MissingError, UrlFacts, is_url, list_urls, read_range, read_url, shown_url, url_facts
 from vitrail.errors import DataError
 
@@ -15,6 +17,7 @@ from vitrail.errors import DataError
 def _at_once(monkeypatch):
     monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.0)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(remote, "hosts", Hosts())
 
 
 @pytest.fixture
@@ -122,6 +125,71 @@ def test_a_url_that_hangs(web, monkeypatch):
     web.hanging.add("empty")
     with pytest.raises(DataError, match=rf"^{web.url}/empty cannot be read, tried 3 times: no answer within 0\.05 s$"):
         read_url(f"{web.url}/empty")
+
+
+def test_a_host_that_answers_nothing_is_soon_left_alone(web, monkeypatch, caplog):
+    """One URL is tried three times, two more once; the other 97 are not asked for."""
+    monkeypatch.setattr(remote, "TIMEOUT_SECONDS", 0.05)
+    web.hanging |= {f"{number}.jpg" for number in range(100)}
+    messages = []
+    for number in range(100):
+        with pytest.raises(DataError, match="cannot be read") as caught:
+            read_url(f"{web.url}/{number}.jpg")
+        assert not isinstance(caught.value, SourceError)
+        messages.append(str(caught.value))
+    assert [path for path, _ in web.requests] == ["0.jpg"] * 3 + ["1.jpg", "2.jpg"]
+    assert messages[1] == f"{web.url}/1.jpg cannot be read, tried once: no answer within 0.05 s"
+    sentence = (
+        f"cannot be read: {web.url} does not answer (3 requests in a row: no answer within 0.05 s); "
+        "see that it runs and can be reached from here, then try again"
+    )
+    assert messages[3:] == [f"{web.url}/{number}.jpg {sentence}" for number in range(3, 100)]
+    assert [record.message for record in caplog.records] == [
+        f"{web.url}/0.jpg: no answer within 0.05 s; it is tried again"
+    ]
+
+
+def test_a_host_that_is_there_again_is_read(web, monkeypatch):
+    monkeypatch.setattr(remote, "TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(hosts, "REST_SECONDS", 0.0)
+    web.hanging |= {"0", "1", "2", "3"}
+    for name in ("0", "1", "2", "3"):
+        with pytest.raises(DataError, match="no answer within"):
+            read_url(f"{web.url}/{name}")
+    web.hanging.clear()
+    assert read_url(f"{web.url}/empty") == b""
+    web.hanging.add("3")
+    with pytest.raises(DataError, match=r"tried 3 times: no answer"):
+        read_url(f"{web.url}/3")
+
+
+def test_a_host_that_stops_answering_ends_the_reading(web, monkeypatch):
+    """What was read of it remains; the rest is not taken for images that cannot be read."""
+    monkeypatch.setattr(remote, "TIMEOUT_SECONDS", 0.05)
+    assert read_url(f"{web.url}/empty") == b""
+    web.hanging |= {"0", "1", "2"}
+    for name in ("0", "1", "2"):
+        with pytest.raises(DataError, match="no answer within"):
+            read_url(f"{web.url}/{name}")
+    with pytest.raises(SourceError, match="does not answer"):
+        read_url(f"{web.url}/empty")
+
+
+def test_one_url_that_hangs_says_nothing_of_its_host(web, monkeypatch):
+    monkeypatch.setattr(remote, "TIMEOUT_SECONDS", 0.05)
+    web.hanging.add("slow")
+    for _ in range(4):
+        with pytest.raises(DataError, match="tried 3 times: no answer within"):
+            read_url(f"{web.url}/slow")
+    assert read_url(f"{web.url}/empty") == b""
+
+
+def test_a_server_that_fails_is_there(web):
+    web.statuses |= {name: [500] * 3 for name in "abcd"}
+    for name in "abcd":
+        with pytest.raises(DataError, match="tried 3 times: the server answers HTTP 500"):
+            read_url(f"{web.url}/{name}")
+    assert read_url(f"{web.url}/empty") == b""
 
 
 def test_an_answer_that_trickles(web, monkeypatch):

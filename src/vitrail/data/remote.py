@@ -1,6 +1,7 @@
 """Files at URLs, whole or in parts: http and https by the standard library, every other kind of storage by fsspec.
 
 No request waits without an end, each is tried several times, and what went wrong is one sentence that names the URL.
+A host that answers none of several requests is left alone for a while: all that is asked of it fails at once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
+from vitrail.data.hosts import Hosts, is_silence
+from vitrail.data.records import SourceError
 from vitrail.errors import DataError
 
 TIMEOUT_SECONDS = 20.0  # without an answer, or without another byte of it
@@ -30,6 +33,8 @@ _TRY_AGAIN = frozenset({408, 425, 429})  # and all from 500 on
 _HEADERS = {"User-Agent": "vitrail", "Accept-Encoding": "identity"}
 
 T = TypeVar("T")
+
+hosts = Hosts()  # of this process
 
 
 class MissingError(DataError):
@@ -125,23 +130,53 @@ def _is_http(url: str) -> bool:
 
 
 def _tried(url: str, action: Callable[[], T]) -> T:
-    """What `action` gives, tried again where that may help; what it raises as one sentence."""
-    for left in reversed(range(NUM_TRIES)):
+    """What `action` gives, tried again where that may help; what it raises as one sentence.
+
+    It is SourceError where a host that has answered before answers no more.
+    """
+    for tries in range(1, NUM_TRIES + 1):
+        _check_host(url)
         try:
-            return action()
+            given = action()
         except FileNotFoundError as error:
+            hosts.answers(url)
             raise MissingError(f"{shown_url(url)} does not exist") from error
         except PermissionError as error:
+            hosts.answers(url)
             raise RefusedError(f"{shown_url(url)} cannot be read: {_reason(error)}") from error
         except _Final as error:
             raise DataError(f"{shown_url(url)} cannot be read: {error}") from error
         except Exception as error:  # every kind of storage has errors of its own
-            if not left:
-                raise DataError(
-                    f"{shown_url(url)} cannot be read, tried {NUM_TRIES} times: {_reason(error)}"
-                ) from error
-        time.sleep(PAUSE_SECONDS * (NUM_TRIES - left))
+            if _is_last(url, error, tries):
+                times = f"{tries} times" if tries > 1 else "once"
+                raise DataError(f"{shown_url(url)} cannot be read, tried {times}: {_reason(error)}") from error
+        else:
+            hosts.answers(url)
+            return given
+        time.sleep(PAUSE_SECONDS * tries)
     raise AssertionError
+
+
+def _check_host(url: str) -> None:
+    silence = hosts.silence(url)
+    if silence is not None:
+        sentence, has_answered = silence
+        # A list may name many hosts, some of which are gone; but one that goes away while it is read would take with
+        # it all that was not read yet.
+        raise (SourceError if has_answered else DataError)(f"{shown_url(url)} cannot be read: {sentence}")
+
+
+def _is_last(url: str, error: Exception, tries: int) -> bool:
+    """Whether a request that failed so often is not to be tried again; what that says of its host is noted."""
+    if not is_silence(error):
+        hosts.answers(url)
+        return tries == NUM_TRIES
+    last = tries == NUM_TRIES or hosts.is_doubtful(url)
+    if last:
+        hosts.fails(url, _reason(error))
+    else:
+        hosts.waits(url, shown_url(url), _reason(error))
+    return last
 
 
 def _reason(error: Exception) -> str:

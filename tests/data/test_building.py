@@ -59,7 +59,15 @@ def test_a_later_start_goes_on(cache, caplog):
 
 @pytest.mark.parametrize(
     ("damage", "num_left"),
-    [("half a line", 2), ("short pixels", 2), ("spare pixels", 4), ("no pixels", 0), ("other line", 2), ("empty", 0)],
+    [
+        ("half a line", 2),
+        ("short pixels", 2),
+        ("spare pixels", 4),
+        ("other pixels", 2),
+        ("no pixels", 0),
+        ("other line", 2),
+        ("empty", 0),
+    ],
 )
 def test_what_was_half_written_is_done_again(cache, damage, num_left):
     journal, pixels = cache.folder / "building.jsonl", cache.folder / "building.pixels"
@@ -72,12 +80,18 @@ def test_what_was_half_written_is_done_again(cache, damage, num_left):
         journal.write_text("", encoding="ascii")
     elif damage == "short pixels":
         pixels.write_bytes(pixels.read_bytes()[:-1])
+    elif damage == "other pixels":
+        pixels.write_bytes(pixels.read_bytes()[:-4] + bytes(4))
     elif damage == "spare pixels":
         pixels.write_bytes(pixels.read_bytes() + bytes(100))
     else:
         pixels.unlink()
     building = Building(cache, NAMES, STAMPS)
     assert len(building.known.names) == num_left
+    building.append(part(num_left, num_left + 1), rows(num_left, num_left + 1))
+    building.close()
+    building = Building(cache, NAMES, STAMPS)  # nothing damaged is left between what was good and what was added
+    assert len(building.known.names) == num_left + 1
     finish(cache, building)
 
 

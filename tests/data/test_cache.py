@@ -72,7 +72,23 @@ def test_hashes_alone_may_be_kept(kept):
     assert list(cache.folder.glob("pixels-*")) == []
 
 
-@pytest.mark.parametrize("damage", ["torn index", "other index", "no pixels", "torn pixels", "long pixels"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "torn index",
+        "other index",
+        "no text",
+        "no pixels",
+        "torn pixels",
+        "long pixels",
+        "other pixels",
+        "no names",
+        "other names",
+        "no numbers",
+        "torn numbers",
+        "other numbers",
+    ],
+)
 def test_a_damaged_cache_is_empty_and_that_is_said(kept, damage, caplog):
     folder = ImageCache("here", SIZE).folder
     index, pixels = folder / "index.json", next(folder.glob("pixels-*"))
@@ -80,14 +96,22 @@ def test_a_damaged_cache_is_empty_and_that_is_said(kept, damage, caplog):
         index.write_text(index.read_text(encoding="utf-8")[:50], encoding="utf-8")
     elif damage == "other index":
         index.write_text("[]", encoding="utf-8")
-    elif damage == "no pixels":
-        pixels.unlink()
-    elif damage == "torn pixels":
-        pixels.write_bytes(pixels.read_bytes()[:130])
+    elif damage == "no text":
+        index.write_bytes(b"\xff")
     else:
-        pixels.write_bytes(pixels.read_bytes() + b"more")
+        how, what = damage.split()
+        file = {"pixels": pixels, "names": next(folder.glob("images-*.json")), "numbers": next(folder.glob("*.bin"))}[
+            what
+        ]
+        data = file.read_bytes()
+        if how == "no":
+            file.unlink()
+        else:
+            file.write_bytes({"torn": data[:130], "long": data + b"more", "other": data[:-9] + b"1" + data[-8:]}[how])
     cache = ImageCache("here", SIZE)
     assert (cache.known.names, cache.rows, cache.pixels) == ([], {}, None)
+    cache.read()
+    assert len(caplog.messages) == 1
     assert "are damaged" in caplog.text
     assert "made anew" in caplog.text
 
@@ -98,6 +122,70 @@ def test_an_older_cache_is_empty_and_that_is_said(kept, caplog, monkeypatch):
     assert "are of another version; they are made anew" in caplog.text
 
 
+def test_pixels_of_an_older_cache_are_replaced(kept, monkeypatch):
+    cache = ImageCache("here", SIZE)
+    before = {path.name for path in cache.folder.iterdir() if path.name != ".lock"}
+    monkeypatch.setattr(cache_module, "VERSION", cache_module.VERSION + 1)
+    cache = ImageCache("here", SIZE)
+    building = Building(cache, NAMES, STAMPS)
+    building.append(known_images(), [255 - row for row in kept])  # of the same size and content hashes
+    cache.write(building.known, building.finish())
+    np.testing.assert_array_equal(cache.pixels, 255 - kept)
+    np.testing.assert_array_equal(ImageCache("here", SIZE).pixels, 255 - kept)
+    after = {path.name for path in cache.folder.iterdir() if path.name != ".lock"}
+    assert before & after == {"index.json"}  # what is mapped cannot be replaced everywhere
+    assert len(after) == 4
+
+
+def test_the_pixels_of_a_large_set_are_not_summed(kept, monkeypatch):
+    monkeypatch.setattr(cache_module, "CHECKED_BYTES", 100)
+    cache = ImageCache("here", SIZE)
+    cache.write(known_images(), None)
+    building = Building(cache, NAMES, STAMPS)
+    building.append(known_images(), list(kept))
+    cache.write(building.known, building.finish())
+    pixels = next(cache.folder.glob("pixels-*"))
+    pixels.write_bytes(bytes(kept.nbytes))
+    assert not np.any(ImageCache("here", SIZE).pixels)
+
+
+def test_a_disk_that_refuses_the_index_leaves_the_old_one(kept, files_of_at_most):
+    cache = ImageCache("here", SIZE)
+    before = {path.name for path in cache.folder.iterdir()}
+    building = Building(cache, NAMES, STAMPS)
+    building.append(known_images(), list(kept))
+    pixels = building.finish()
+    with files_of_at_most(1000), pytest.raises(OSError, match="large"):
+        cache.write(building.known, pixels)
+    building.abandon()
+    assert {path.name for path in cache.folder.iterdir()} == before
+    np.testing.assert_array_equal(ImageCache("here", SIZE).pixels, kept)
+
+
+def test_pixels_that_are_not_whole_are_refused(kept):
+    cache = ImageCache("here", SIZE)
+    building = Building(cache, NAMES, STAMPS)
+    building.append(known_images(), [kept[0]])
+    with pytest.raises(OSError, match=r"has 72 bytes in place of 144"):
+        cache.write(building.known, building.finish())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no /dev/null")
+def test_a_folder_that_cannot_be_is_nothing_to_speak_of(monkeypatch, caplog):
+    monkeypatch.setenv("VITRAIL_CACHE", "/dev/null/x")
+    assert ImageCache("here", SIZE).known.names == []
+    assert caplog.text == ""
+
+
+def test_an_index_that_may_not_be_read_is_nothing_to_speak_of(kept, monkeypatch, caplog):
+    def refused(*_args, **_options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cache_module.Path, "read_text", refused)
+    assert ImageCache("here", SIZE).known.names == []
+    assert caplog.text == ""
+
+
 def test_no_cache_is_nothing_to_speak_of(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "none"))
     assert ImageCache("here", SIZE).pixels is None
@@ -106,7 +194,40 @@ def test_no_cache_is_nothing_to_speak_of(tmp_path, monkeypatch, caplog):
 
 def test_the_index_is_text_that_every_system_reads(kept):
     folder = ImageCache("here", SIZE).folder
-    assert "caf\udce9.png" in json.loads((folder / "index.json").read_bytes().decode("ascii"))["names"]
+    assert json.loads((folder / "index.json").read_bytes().decode("ascii"))["num_images"] == 3
+    names = next(folder.glob("images-*.json")).read_bytes().decode("ascii")
+    assert json.loads(names) == {"names": NAMES, "errors": {"caf\udce9.png": "it is empty"}}
+
+
+def test_the_index_stays_small(tmp_path, monkeypatch):
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
+    number = 1000
+    names = [f"{place:04d}.png" for place in range(number)]
+    known = Known(names, [(1, 2, 3)] * number, ["ab" * 32] * number, [bytes(KEPT_BYTES)] * number)
+    cache = ImageCache("here", SIZE)
+    cache.folder.mkdir(parents=True)
+    cache.write(known, None)
+    assert (cache.folder / "index.json").stat().st_size < 1000
+    assert sum(path.stat().st_size for path in cache.folder.iterdir()) < number * (KEPT_BYTES + 80)
+    assert ImageCache("here", SIZE).known.names == names
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_another_process_makes_anew_meanwhile_is_not_damaged(kept, gone, monkeypatch, caplog):
+    other, real = ImageCache("here", SIZE), ImageCache._read_known
+
+    def late(self, values):
+        monkeypatch.setattr(ImageCache, "_read_known", real)
+        if gone:
+            for path in self.folder.iterdir():
+                path.unlink()
+        else:
+            other.write(known_images(), None)
+        return real(self, values)
+
+    monkeypatch.setattr(ImageCache, "_read_known", late)
+    assert ImageCache("here", SIZE).known.names == ([] if gone else NAMES)
+    assert caplog.text == ""
 
 
 def test_a_cache_that_is_used_is_the_youngest(kept):

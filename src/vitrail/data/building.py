@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from vitrail.data.cache import VERSION, ImageCache, Known
+from vitrail.data.cache import CHECKED_BYTES, VERSION, ImageCache, Known
 from vitrail.data.records import Stamp
 
 logger = logging.getLogger(__name__)
@@ -50,22 +50,39 @@ class Building:
         lines = self._journal_path.read_text(encoding="ascii").splitlines(keepends=True)
         if not lines or json.loads(lines[0]) != digest:
             return
-        size, good = self.path.stat().st_size, len(lines[0])
-        for line in lines[1:]:
-            part = Known.from_json(json.loads(line)) if line.endswith("\n") else Known()
-            if not part.names or (self.known.num_readable + part.num_readable) * self._row_bytes > size:
-                break
-            self.known.extend(part)
-            good += len(line)
-        with self._journal_path.open("r+b") as file:
-            file.truncate(good)
+        good = len(lines[0])
+        try:
+            for line in lines[1:]:
+                values: dict[str, Any] = json.loads(line) if line.endswith("\n") else {}
+                part = Known.from_json(values)
+                if not part.names or not self._has_rows(self.known.num_readable, part.num_readable, values["checksum"]):
+                    break
+                self.known.extend(part)
+                good += len(line)
+        finally:
+            with self._journal_path.open("r+b") as file:
+                file.truncate(good)
+
+    def _has_rows(self, first: int, count: int, checksum: int) -> bool:
+        """Whether these rows are there, and as they were, if they are near the end, where lost power leaves gaps."""
+        size, start, length = self.path.stat().st_size, first * self._row_bytes, count * self._row_bytes
+        if start + length > size:
+            return False
+        if size - start > CHECKED_BYTES:
+            return True
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return zlib.crc32(file.read(length)) == checksum
 
     def append(self, part: Known, rows: Sequence[np.ndarray]) -> None:
         """The next images, and the pixels of those among them that can be read."""
+        checksum = 0
         for row in rows:
-            self._pixels.write(np.ascontiguousarray(row).data)
+            data = np.ascontiguousarray(row).data
+            self._pixels.write(data)
+            checksum = zlib.crc32(data, checksum)
         self._pixels.flush()
-        self._write_line(part.to_json())
+        self._write_line({"checksum": checksum, **part.to_json()})
         self.known.extend(part)
 
     def _write_line(self, value: Any) -> None:

@@ -7,14 +7,17 @@ import json
 import logging
 import re
 import shutil
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitrail.data.cache import cache_root
+from vitrail.data.cache import cache_root, opened
 from vitrail.errors import ConfigError, DataError
 
 SPARE_BYTES = 2**24  # of the disk that is left to others
+FRESH_SECONDS = 3600.0  # sets used so lately make no room for others
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +48,16 @@ def _entry(folder: Path) -> Entry:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         values: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         rows, columns = values["preprocess"]["image_size"]
-        source, size, count = values["source"], f"{columns}x{rows}", len(values["names"])
+        source, size = values["source"], f"{columns}x{rows}"
+        count = values["num_images"] if "num_images" in values else len(values["names"])
         used = (folder / "index.json").stat().st_mtime
     return Entry(folder, source, size, count, num_bytes, used)
 
 
-def clear_cache(most_bytes: int = 0, keep: Path | None = None) -> tuple[int, int]:
+def clear_cache(most_bytes: int = 0, keep: Collection[Path] = ()) -> tuple[int, int]:
     """Take sets away, the longest unused first, until at most so many bytes are left; how many sets and bytes went.
 
-    A set that is being made stays, and so does `keep`. Raises DataError where the disk refuses.
+    A set that is being made stays, and so do the folders `keep`. Raises DataError where the disk refuses.
     """
     from filelock import FileLock, Timeout
 
@@ -62,7 +66,7 @@ def clear_cache(most_bytes: int = 0, keep: Path | None = None) -> tuple[int, int
     for entry in reversed(entries):
         if total - bytes_gone <= most_bytes:
             break
-        if entry.folder == keep:
+        if entry.folder in keep:
             continue
         try:
             with FileLock(entry.folder / ".lock", timeout=0):
@@ -82,19 +86,61 @@ def clear_cache(most_bytes: int = 0, keep: Path | None = None) -> tuple[int, int
 def make_room(num_bytes: int, most_bytes: int | None, keep: Path) -> None:
     """Take away what was not used for longest until `num_bytes` more fit. Raises OSError, with why, if they never do.
 
-    All sets together may take `most_bytes`; by default half of what is free and what they take.
+    All sets together may take `most_bytes`; by default half of what is free and what they take. What this process has
+    opened stays, and what any has used in the last hour; by default they may then take more than that half.
     """
     keep.mkdir(parents=True, exist_ok=True)
-    used = sum(entry.num_bytes for entry in list_entries() if entry.folder != keep)
+    entries = list_entries()
+    others = [entry for entry in entries if entry.folder != keep]
+    staying = [entry for entry in others if entry.folder in opened or entry.used > time.time() - FRESH_SECONDS]
+    whole, used, in_use = (sum(entry.num_bytes for entry in some) for some in (entries, others, staying))
     free = shutil.disk_usage(keep).free
     allowed = (free + used) // 2 if most_bytes is None else most_bytes
+    wanted = f"they take {show_bytes(num_bytes)}"
     if num_bytes > allowed:
-        raise OSError(f"they take {num_bytes / 1e9:.2f} GB, and {allowed / 1e9:.2f} GB are allowed there")
-    if used + num_bytes > allowed:
+        raise OSError(f"{wanted}, and {show_bytes(allowed)} are allowed there")
+    if most_bytes is not None and in_use + num_bytes > most_bytes:
+        raise OSError(
+            f"{wanted}, and sets in use have {show_bytes(in_use)} of the {show_bytes(most_bytes)} allowed there"
+        )
+    if free + used - in_use < num_bytes + SPARE_BYTES:
+        raise OSError(f"{wanted}, and so much is not free there")
+    # The disk may be fuller than what is allowed says.
+    most_left = min(allowed - num_bytes, free + used - num_bytes - SPARE_BYTES)
+    if used > most_left:
         with contextlib.suppress(DataError):
-            clear_cache(allowed - num_bytes, keep)
+            num_gone, bytes_gone = clear_cache(whole - used + most_left, {keep, *(entry.folder for entry in staying)})
+            if num_gone:
+                sets = f"{num_gone:,} set{'s' * (num_gone != 1)} of decoded images"
+                logger.info("Taken away for new ones: %s unused for longest, %s", sets, show_bytes(bytes_gone))
     if shutil.disk_usage(keep).free < num_bytes + SPARE_BYTES:
-        raise OSError(f"they take {num_bytes / 1e9:.2f} GB, and so much is not free there")
+        raise OSError(f"{wanted}, and so much is not free there")
+
+
+def shards_root() -> Path:
+    """Where the indexes of tar shards are kept, beside decoded images."""
+    return cache_root().parent / "shards"
+
+
+def shard_indexes() -> tuple[int, int]:
+    """How many tar shards have an index in the cache, and how many bytes these take."""
+    sizes = [path.stat().st_size for path in _shard_files()]
+    return len(sizes), sum(sizes)
+
+
+def clear_shard_indexes() -> tuple[int, int]:
+    """Take the indexes of tar shards away; how many, and how many bytes. Raises DataError where the disk refuses."""
+    found = shard_indexes()
+    for path in _shard_files():
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise DataError(f"{path} cannot be taken away: {error.strerror or error}") from error
+    return found
+
+
+def _shard_files() -> list[Path]:
+    return sorted(shards_root().glob("*.json"))
 
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

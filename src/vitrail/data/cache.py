@@ -29,7 +29,7 @@ from vitrail.data.records import Stamp
 from vitrail.data.thumbnails import KEPT_BYTES
 
 VERSION = 3  # of what stands in an entry, and of how images are read: raise it when either changes
-CHECKED_BYTES = 2**28  # so many pixels are summed when they are opened, in a tenth of a second; larger files are not
+CHECKED_BYTES = 2**28  # so many pixels are summed when they are opened, in a quarter of a second; larger files are not
 HASH_BYTES, STAMP_BYTES = 32, 24
 
 opened: set[Path] = set()  # the folders of all caches that this process has looked at

@@ -42,7 +42,7 @@ def config(**settings: object) -> RunConfig:
 
 @pytest.mark.parametrize(
     ("shapes", "expected"),
-    [([(64, 64), (320, 320)], "squash"), ([(300, 310)], "crop"), ([(341, 256), (256, 341)], "pad")],
+    [([(64, 64), (320, 321)], "squash"), ([(300, 310)], "crop"), ([(341, 256), (256, 341)], "pad")],
 )
 def test_the_fit_follows_from_the_shapes_and_is_said(
     shapes: list[tuple[int, int]], expected: str, caplog: pytest.LogCaptureFixture
@@ -144,7 +144,7 @@ def test_what_is_begun_from_says_how_images_fit(pictures: Path, digits_run: Path
     card = read_card(digits_run)
     source = str(pictures)
     begun, _ = prepare_new(open_dataset(source), Request((source,), init=str(digits_run)))
-    assert begun.data.fit == card.preprocess.fit == "squash"
+    assert begun.data.fit == card.preprocess.fit == "pad"
     asked, _ = prepare_new(open_dataset(source), Request((source,), init=str(digits_run), settings={"data.fit": "pad"}))
     assert asked.data.fit == "pad"
     by_shapes, _ = prepare_new(

@@ -93,7 +93,10 @@ def fetch_dataset(repository: str, choose: Choose, *, offline: bool = False) -> 
             if error.__cause__ is None or not _is_network(error.__cause__):
                 raise
             if _cached_dataset(name, pinned) is None:
-                raise
+                raise CheckpointError(
+                    f"{_endpoint()} was not reached ({_first_line(error.__cause__)}), and {name} is not in the cache; "
+                    f"where there is a network, {_download_all(label)}"
+                ) from error
         else:
             files = list(choose([sibling.rfilename for sibling in facts.siblings or ()]))
             logger.info("%s", f"Fetching {len(files):,} file{'s' * (len(files) != 1)} of {name} from {_endpoint()}")
@@ -107,8 +110,7 @@ def fetch_dataset(repository: str, choose: Choose, *, offline: bool = False) -> 
     cached = _cached_dataset(name, pinned)
     if cached is None:
         raise CheckpointError(
-            f"{name} is not in the cache, and this is offline; where there is a network, download the files of "
-            f"{_endpoint()}/{label} into a folder, and give that folder in place of the name"
+            f"{name} is not in the cache, and this is offline; where there is a network, {_download_all(label)}"
         )
     choose(sorted(path.relative_to(cached).as_posix() for path in cached.rglob("*") if path.is_file()))
     return cached
@@ -289,6 +291,10 @@ def _by_hand(repository: str, file: str) -> str:
         f"this is offline; where there is a network, download {_endpoint()}/{repository}/resolve/main/{file} and the "
         "other files of that repository into a folder, and give that folder in place of the name"
     )
+
+
+def _download_all(label: str) -> str:
+    return f"download the files of {_endpoint()}/{label} into a folder, and give that folder in place of the name"
 
 
 def _by_hand_at(url: str, path: Path) -> str:

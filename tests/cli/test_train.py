@@ -140,7 +140,7 @@ def test_a_parquet_file_is_trained_on(vitrail, small, digit_images):
     pq.write_table(table, "two kinds.parquet")
     result = vitrail("train", *small("two kinds.parquet"), "--json").json
     assert result["run"] == "runs/two_kinds-digits-1"
-    assert (result["test"]["images"], result["validation"]["images"]) == (8, 4)
+    assert (result["test"]["images"], result["validation"]["images"]) == (9, 3)
     assert result["test"]["per_class"][1]["class"] == "1"
 
 

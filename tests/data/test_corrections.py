@@ -81,6 +81,13 @@ def test_a_broken_file_may_be_dropped(correct, photos):
     assert len(images) == 8
 
 
+def test_a_broken_file_that_is_dropped_is_not_missed(correct, photos):
+    for name in ("ant/000.png", "bee/001.png"):
+        (photos / name).write_bytes(b"")
+    dataset, _ = correct("ant/000.png,drop,\n")
+    assert [name for name, _ in dataset.broken["all"]] == ["bee/001.png"]
+
+
 def test_labels_mean_the_new_names(correct):
     _, images = correct("wasp,rename,hornet\nant/000.png,relabel,hornet\n")
     assert images["ant/000.png"] == "hornet"

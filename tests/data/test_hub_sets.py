@@ -92,6 +92,15 @@ def test_nothing_is_fetched_offline(published):
     assert hub.requests == []
 
 
+def test_a_hub_that_is_not_reached_is_told(published):
+    hub = published("owner/birds", PARQUET)
+    hub.down = True
+    with pytest.raises(
+        CheckpointError, match=r"was not reached \(.*\), and owner/birds is not in the cache; where there"
+    ):
+        open_dataset("hf:owner/birds")
+
+
 def test_files_that_are_not_needed_are_not_fetched(published):
     hub = published("owner/birds", PARQUET | {"model.bin": b"large", "notes.txt": b""})
     open_dataset("hf:owner/birds")

@@ -149,13 +149,33 @@ def corrected(dataset: Dataset, corrections: Corrections) -> Dataset:
         relabelled = replace(images, labels=after, originals=images.hashes)
         return relabelled.take(np.flatnonzero(after >= 0)) if (after < 0).any() else relabelled
 
+    broken: dict[str, tuple[tuple[str, str], ...]] = {}
+    dropped = [what for what, correction in actions.items() if correction.action == "drop"]
+
+    def without_dropped(split: str) -> None:
+        """What cannot be read and was dropped is no longer missed."""
+        found = dataset.broken.get(split, ())
+        broken[split] = tuple((name, why) for name, why in found if not any(_names(what, name) for what in dropped))
+
     def read(split: str) -> ImageSet:
-        return apply(dataset.read(split), split)
+        images = dataset.read(split)
+        without_dropped(split)
+        return apply(images, split)
 
     def prepared(split: str, preprocess: Preprocess) -> ImageSet:
-        return apply(dataset.prepared(split, preprocess), split)
+        images = dataset.prepared(split, preprocess)
+        without_dropped(split)
+        return apply(images, split)
 
-    return replace(dataset, classes=classes, reader=read, preparer=prepared, measure=lambda: dataset.shape)
+    return replace(
+        dataset, classes=classes, reader=read, preparer=prepared, measure=lambda: dataset.shape, broken=broken
+    )
+
+
+def _names(what: str, broken: str) -> bool:
+    """Whether a correction names a file that cannot be read, by its path or the end of it."""
+    path = what.replace("\\", "/").removeprefix("./")
+    return broken == path or broken.endswith("/" + path) or path.endswith("/" + broken)
 
 
 def check_corrections(dataset: Dataset, corrections: Corrections, preprocess: Preprocess) -> None:
@@ -171,7 +191,7 @@ def check_corrections(dataset: Dataset, corrections: Corrections, preprocess: Pr
             named.setdefault(what, set()).update(images.names[place] for place in places)
             unknown.discard(what)
         broken = [name for name, _ in dataset.broken.get(split, ())]  # may be dropped, too
-        unknown -= {what for what in unknown if any(name == what or name.endswith("/" + what) for name in broken)}
+        unknown -= {what for what in unknown if any(_names(what, name) for name in broken)}
     for what, names in named.items():
         if len(names) > 1 and any(name.endswith("/" + what.replace("\\", "/")) for name in names):
             raise ConfigError(

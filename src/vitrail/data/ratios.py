@@ -23,16 +23,17 @@ class Choice(NamedTuple):
 def choose_fit(shapes: np.ndarray, image_size: tuple[int, int]) -> Choice:
     """The fit for images of `shapes`, rows and columns (n, 2), and a model of `image_size`: a pure function of these.
 
-    squash where all have the model's ratio, or nearly so, and nothing is lost; crop where it cuts off little of nearly
-    all of them; else pad, which keeps the whole of every image.
+    squash where all have nearly the model's ratio, and nothing is lost; crop where it cuts off little of nearly all of
+    them; else pad, which keeps the whole of every image, and does nothing to those of the model's ratio.
     """
     rows, columns = image_size
     own, ratios = columns / rows, shapes[:, 1] / shapes[:, 0]
     wide, high = shapes[:, 1] * rows, shapes[:, 0] * columns
     kept = np.minimum(wide, high) / np.maximum(wide, high)  # part that cropping would leave
+    if kept.min() == 1:  # then all fits are one, and images of another ratio that come later keep it
+        return Choice("pad", "")
     if kept.min() >= 1 / SAME:
-        same = bool((shapes == image_size).all())
-        return Choice("squash", "" if same else _sentence(ratios, own, "squash", "which changes nothing to be seen"))
+        return Choice("squash", _sentence(ratios, own, "squash", "which changes nothing to be seen"))
     cut = float(np.percentile(1 - kept, MOST_IMAGES))
     if cut <= MOST_CUT:
         return Choice(
@@ -54,6 +55,6 @@ def _sentence(ratios: np.ndarray, own: float, fit: Fit, why: str) -> str:
     seen = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
     looked = f" (of {len(ratios):,} images looked at)" if len(ratios) > 1 else ""
     return (
-        f"Images are {seen} times as wide as high{looked}, the model's {own:.2f}: they are {_DONE[fit]} (data.fit={fit}), "
-        f"{why}; {_OTHERS[fit]}"
+        f"Images are {seen} times as wide as high{looked}, the model's {own:.2f}: they are {_DONE[fit]} "
+        f"(data.fit={fit}), {why}; {_OTHERS[fit]}"
     )

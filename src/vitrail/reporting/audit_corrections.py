@@ -1,7 +1,7 @@
 """What an audit would correct, as a file for --corrections: what is sure enough in force, the rest to be looked at.
 
-A line in force relabels or drops an image whose label is very probably wrong, or drops one whose pixels are in the data
-again.
+A line in force relabels or drops an image whose label is very probably wrong, or drops one that cannot be read or whose
+pixels are in the data again.
 Lines that begin with # are not: suspicions that are weaker, and whatever is in a published test split, which is
 never altered unless its user says so.
 """
@@ -92,6 +92,10 @@ def propose_corrections(audit: Audit, images: Mapping[str, ImageSet], before: Co
         if place in done:
             continue
         done.add(place)
+        if line.image not in names[line.split]:  # it cannot be read, and has no content
+            num_active += 1
+            writer.writerow((_written_name(line.image) or line.image, line.action, line.label, line.reason))
+            continue
         content = images[line.split].hashes[names[line.split][line.image]]
         what = _written_name(line.image) if counts[line.image] == 1 else None
         alone = what is not None or images[line.split].hashes.count(content) == 1
@@ -110,6 +114,9 @@ def propose_corrections(audit: Audit, images: Mapping[str, ImageSet], before: Co
 
 def _lines(audit: Audit) -> Iterator[_Line]:
     """What to do with each image, most important first; a later line for the same image does not count."""
+    for split, files in audit.broken.items():
+        for name, why in files:
+            yield _Line(split, name, "drop", "", _plain(why), sure=True)
     agreement = (audit.statistics.get("label_check") or {}).get("agreement", 0.0)
     suspicions = [_corrected(finding, agreement) for finding in audit.of_kind("suspicious_label")]
     yield from (line for line in suspicions if line.sure)

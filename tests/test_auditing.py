@@ -1,12 +1,15 @@
+import inspect
+
 import numpy as np
 import pytest
 
 import vitrail as package
 from vitrail import auditing
-from vitrail.auditing import LabelCheck, audit_data
+from vitrail.auditing import AuditWishes, LabelCheck, audit_data
 from vitrail.data.dataset import Dataset, ImageSet
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import CheckpointError, ConfigError, DataError
+from vitrail.preparation import Request
 
 SIZE = Preprocess(image_size=(8, 8), channels=1, fit="squash")
 
@@ -134,7 +137,7 @@ def test_progress_is_told_over_all_splits():
 
 
 def test_the_vectors_of_a_run_and_what_it_has_seen(digits_run):
-    found = audit_data(("digits",), model=digits_run)
+    found = audit_data(Request(("digits",)), AuditWishes(digits_run))
     check = found.statistics["label_check"]
     assert check["predictions"] == f"the vectors of {digits_run}"
     assert check["agreement"] > 0.9
@@ -157,6 +160,14 @@ def test_the_same_from_python(tmp_path, write_idx, monkeypatch):
     assert package.audit("set", labels=False).statistics.get("label_check") is None
 
 
+def test_its_parameters_are_written_out():
+    parameters = inspect.signature(package.audit).parameters
+    assert [*parameters] == [
+        "data", "corrections", "settings", "model", "labels", "html", "write_corrections", "preview", "device",
+        "offline", "report",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("how", "error", "sentence"),
     [
@@ -164,6 +175,14 @@ def test_the_same_from_python(tmp_path, write_idx, monkeypatch):
         ({"preview": 0}, ConfigError, "^preview=0 is not possible; draw 1 image or more$"),
         ({"html": "audit.txt"}, ConfigError, r"^audit\.txt does not end in \.html"),
         ({"settings": {"training.epochs": 3}}, ConfigError, r"^training\.epochs changes nothing about an audit; "),
+        (
+            {"settings": {"data.augment.flip_rate": 1}},
+            ConfigError,
+            r"^data\.augment\.flip_rate changes nothing about an",
+        ),
+        ({"settings": {"data.fold": "1/5"}}, ConfigError, r"^data\.fold changes nothing about an audit; what does is "),
+        ({"settings": {"model.depth": 3}}, ConfigError, r"^model\.depth changes nothing about an audit; "),
+        ({"settings": {"data.serving": "mapped"}}, ConfigError, r"^data\.serving=mapped is about image files, and "),
         ({"settings": {"data.fitt": "pad"}}, ConfigError, r"data\.fitt"),
         ({"model": "nowhere"}, (ConfigError, CheckpointError), "nowhere"),
         ({"data": "nowhere"}, (ConfigError, DataError), "^No data set named 'nowhere'"),

@@ -276,3 +276,19 @@ def test_to_go_on_the_test_split_is_not_opened(started, tmp_path, monkeypatch, w
     opened.clear()
     prepare_resumed(run, Request())
     assert {*opened} == {"train"}
+
+
+def test_what_changes_nothing_is_refused_only_where_it_is_asked_for(started, write_idx, tmp_path):
+    data = (str(write_idx(tmp_path / "bars")),)
+    run, _ = started(Request(data, settings={"data.augment.policy": "randaugment", "data.augment.policy_num_ops": 3}))
+    again = Request(data, like=run, settings={"data.augment.policy": "none"})
+    config, _ = prepare_new(open_dataset(*data), again)
+    assert (config.data.augment.policy, config.data.augment.policy_num_ops) == ("none", 3)
+    assert prepare_resumed(run, Request(data, settings={"data.augment.policy_num_ops": 3}))
+    with pytest.raises(ConfigError, match=r"^data\.augment\.policy_num_ops changes nothing without data\.augment\.pol"):
+        prepare_new(open_dataset(*data), Request(data, settings={"data.augment.policy_num_ops": 3}))
+    with pytest.raises(
+        ConfigError, match=r"^data\.serving=stream is about image files, and bars has none; leave it out$"
+    ):
+        prepare_new(open_dataset(*data), Request(data, settings={"data.serving": "stream"}))
+    assert prepare_new(open_dataset(*data), Request(data, settings={"data.serving": "auto"}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from vitrail import history, models
-from vitrail.auditing import FullAudit, audit_data
+from vitrail.auditing import AuditWishes, FullAudit, audit_data
 from vitrail.classifier import Classifier, Count
 from vitrail.config import RunConfig, parse_duration
 from vitrail.data.splits import read_splits
@@ -24,6 +23,7 @@ from vitrail.errors import ConfigError
 from vitrail.evaluation import probes
 from vitrail.evaluation_data import check_number_of_labels, evaluation_images, published_images
 from vitrail.exporting.folders import Exported, export_classifier
+from vitrail.fitting import check_of_files
 from vitrail.initialization import initial_model
 from vitrail.labelling import Predictions, Wishes, label_images, list_files, list_inputs
 from vitrail.loading import check_classes, find_source
@@ -41,13 +41,10 @@ from vitrail.publishing import push_run
 from vitrail.reading import read_options
 from vitrail.reporting.run_figures import Picture, run_html
 from vitrail.runs import RunDirectory, find_run, new_run, newest_unfinished
-from vitrail.session import metrics_of, say_nothing, train_prepared
+from vitrail.session import evaluated, say_nothing, train_prepared
 
 if TYPE_CHECKING:
     from vitrail.training.loop import Report
-
-
-logger = logging.getLogger(__name__)
 
 
 class Run:
@@ -237,23 +234,11 @@ def evaluate(
         dataset, images = published_images(card, source.name, *asked, options)
     else:
         dataset, images = evaluation_images(directory, *asked, card.preprocess, options)
+    check_of_files(dataset, settings or {})
     check_number_of_labels(card, dataset)
     logits = classifier.logits(images.pixels, report)
-    known = {} if directory is None else directory.result() or {}
-    config = RunConfig(recipe="", model_name=card.model_name) if directory is None else directory.config()
-    return {
-        "run": source.name,
-        "dataset": dataset.name,
-        "recipe": config.recipe or None,
-        "model": config.model_name,
-        "parameters": models.count_parameters(classifier.card.model),
-        "images_seen": known.get("images_seen"),
-        "train_seconds": known.get("train_seconds"),
-        "total_seconds": round(perf_counter() - started, 3),
-        "stopped": known.get("stopped"),
-        **changes(classifier.card, merge_tokens),
-        split: metrics_of(classifier.card, config, logits, images.labels, images.groups),
-    }
+    facts = {"run": source.name, "dataset": dataset.name, **changes(card, merge_tokens)}
+    return evaluated(facts, directory, card, split, images, logits, started)
 
 
 def predict(
@@ -362,21 +347,36 @@ def push(run: str | Path, repository: str, *, private: bool = False) -> str:
     return push_run(find_run(run), repository, private=private)
 
 
-def audit(data: str | Path | Sequence[str | Path], **how: Any) -> FullAudit:
+def audit(
+    data: str | Path | Sequence[str | Path],
+    *,
+    corrections: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    model: str | Path | None = None,
+    labels: bool | None = None,
+    html: str | Path | None = None,
+    write_corrections: str | Path | None = None,
+    preview: int | None = None,
+    device: str = "auto",
+    offline: bool = False,
+    report: Count | None = None,
+) -> FullAudit:
     """What is wrong with the images of `data`: unreadable ones, copies, odd images, suspicious labels, rare classes.
 
-    `how` are corrections and settings, as for `train`; labels, whether to check these, by default where that is quick,
-    and model, whose vectors tell them apart; html, write_corrections (a new file) and preview (a number of images),
-    what to write; device, offline and report, as for `embed`. Raises ConfigError and DataError as `train` does.
+    `corrections` are as for `train`, `settings` as for `evaluate`, and those on fit and size. `labels` says whether to
+    check these, by default where that is quick, and `model`'s vectors then tell images apart. `html`,
+    `write_corrections` (a new file) and `preview` (a number of images) say what to write; the rest is as for `embed`.
+    Raises ConfigError and DataError as `train` does.
     """
-    return audit_data(_sources(data), **how)
+    asked = Request(_sources(data), settings=settings, corrections=_path(corrections), offline=offline)
+    wishes = AuditWishes(model, labels, _path(html), _path(write_corrections), preview)
+    return audit_data(asked, wishes, device, report)
 
 
 def list_models(pattern: str | None = None) -> list[dict[str, Any]]:
     """The models whose names hold or match `pattern`, or all: what `vitrail models --json` prints.
 
-    `timm:PATTERN` lists timm's.
-    Raises ConfigError where none matches.
+    `timm:PATTERN` lists timm's. Raises ConfigError where none matches.
     """
     from vitrail.models import listing
 

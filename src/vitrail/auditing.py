@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vitrail.classifier import Count
+from vitrail.config import RunConfig, settings_of
 from vitrail.data.audit import Audit, read_all
 from vitrail.data.corrections import Corrections
 from vitrail.data.dataset import Dataset, ImageSet
@@ -26,10 +27,13 @@ from vitrail.evaluation.label_issues import LabelIssue, find_label_issues, out_o
 from vitrail.evaluation.patch_features import patch_features
 from vitrail.loading import Source, find_source
 from vitrail.preparation import Request, data_to_audit
+from vitrail.reading import READ_SETTINGS
 from vitrail.reporting.audit_corrections import check_new_file, propose_corrections
 from vitrail.reporting.audit_report import check_report_path, write_audit_report
 from vitrail.runs import RunDirectory
 
+# What says how images are read, and how a model sees them.
+SETTINGS = (*READ_SETTINGS, "data.fit", "data.crop_rate", "model.image_size", "model.patch_size", "model.in_chans")
 NUM_FOLDS = 5
 # Images times classes and ten more, which is what a logistic regression's time goes with: about a minute on two cores.
 MOST_WORK = 400_000
@@ -71,36 +75,26 @@ class FullAudit(Audit):
         return super().to_dict() | {"written": dict(self.written)}
 
 
-def audit_data(
-    data: tuple[str, ...],
-    *,
-    corrections: str | Path | None = None,
-    settings: Mapping[str, Any] | None = None,
-    model: str | Path | None = None,
-    labels: bool | None = None,
-    html: str | Path | None = None,
-    write_corrections: str | Path | None = None,
-    preview: int | None = None,
-    device: str = "auto",
-    offline: bool = False,
-    report: Count | None = None,
-) -> FullAudit:
-    """The audit of `data`. Raises as `vitrail.audit` does."""
-    page, new_file, fixed = (None if path is None else Path(path) for path in (html, write_corrections, corrections))
-    wishes = AuditWishes(model, labels, page, new_file, preview)
+def audit_data(asked: Request, wishes: AuditWishes, device: str = "auto", report: Count | None = None) -> FullAudit:
+    """The audit of the data that is asked for. Raises as `vitrail.audit` does."""
     wishes.check()
-    for key in settings or {}:
-        if not key.startswith(("data.", "model.")):
-            raise ConfigError(f"{key} changes nothing about an audit; set what begins with data. or model.")
-    source = None if model is None else find_source(model)
-    asked = Request(data, settings=settings, corrections=fixed, offline=offline)
+    _check_settings(asked.settings or {})
+    source = None if wishes.model is None else find_source(wishes.model)
     dataset, preprocess, lines = data_to_audit(asked)
     found = audit_fully(dataset, preprocess, report)
     images = read_all(dataset, preprocess)
-    if labels is not False:
-        check = LabelCheck(dataset, preprocess, images)
-        found = check.run(source, device, offline, forced=bool(labels), report=report).added_to(found)
+    if wishes.labels is not False:
+        check, forced = LabelCheck(dataset, preprocess, images), bool(wishes.labels)
+        found = check.run(source, device, asked.offline, forced=forced, report=report).added_to(found)
     return _written(found, dataset, preprocess, images, wishes, lines)
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for settings that change nothing about an audit; names that are none are told of later."""
+    known = {setting.key for setting in settings_of(RunConfig(recipe="", model_name=""))}
+    for key in settings:
+        if key in known and key not in SETTINGS:
+            raise ConfigError(f"{key} changes nothing about an audit; what does is {', '.join(SETTINGS)}")
 
 
 def _written(

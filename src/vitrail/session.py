@@ -16,7 +16,6 @@ import torch
 from vitrail.checkpoint import ModelCard, load_model, save_card, write_atomically
 from vitrail.classifier import Classifier
 from vitrail.config import RunConfig
-from vitrail.data.augment import augment_batch, seed_of
 from vitrail.data.colors import to_levels
 from vitrail.data.dataset import ImageSet
 from vitrail.data.groups import interval_groups
@@ -32,6 +31,7 @@ from vitrail.evaluation import (
     validated_sigmoid_temperature,
     validated_temperature,
 )
+from vitrail.models import count_parameters
 from vitrail.models.weights import load_weights
 from vitrail.predictions import GIVEN, write_parquet
 from vitrail.preparation import TrainingData, preprocess_of
@@ -142,19 +142,14 @@ def _train(
             for model in filter(None, (training.state.model, training.state.averaged)):
                 load_weights(model, content.initial.weights, content.initial.new)
         if config.data.preview:
-            _draw_batch(directory, config, training, content.splits.classes)
+            _draw_batch(directory, training, content.splits.classes)
         training.run(report)
     return _facts(directory, config, content, training, preparation_seconds)
 
 
-def _draw_batch(directory: RunDirectory, config: RunConfig, training: Training, classes: tuple[str, ...]) -> None:
+def _draw_batch(directory: RunDirectory, training: Training, classes: tuple[str, ...]) -> None:
     """batch.png: the first batch, drawn and changed as the loop will do it, which is a function of the seed alone."""
-    images, labels = training.loader.batch(0, 0)
-    generator = torch.Generator().manual_seed(seed_of(config.seed, 0, 0, 1))
-    model = config.model
-    images, targets = augment_batch(
-        images, labels, model.num_classes, config.data.augment, generator, model.image_size, model.in_chans
-    )
+    images, targets, _ = training.batch(0, 0)
     pixels = to_levels(images).permute(0, 2, 3, 1).cpu().numpy()
     draw_batch_figure(directory, pixels, targets.cpu().numpy(), classes)
 
@@ -333,6 +328,36 @@ def calibrated(card: ModelCard, config: RunConfig, logits: np.ndarray, labels: n
             counts = f"{round(coverage * len(labels)):,} of {len(labels):,} validation images"
             logger.info("%s", f"Answers above a probability of {threshold:.3f} are {wanted:.0%} right on {counts}")
     return card.model_copy(update={"temperature": temperature, "reject_threshold": threshold})
+
+
+def evaluated(
+    facts: dict[str, Any],
+    directory: RunDirectory | None,
+    card: ModelCard,
+    split: str,
+    images: ImageSet,
+    logits: np.ndarray,
+    started: float,
+) -> dict[str, Any]:
+    """The JSON object of `vitrail evaluate`: what is known of the run, if it is one, and the results of one split.
+
+    `facts` begin with run and dataset; what else they say comes after what is known of the run.
+    """
+    known = {} if directory is None else directory.result() or {}
+    config = RunConfig(recipe="", model_name=card.model_name) if directory is None else directory.config()
+    return {
+        "run": facts["run"],
+        "dataset": facts["dataset"],
+        "recipe": config.recipe or None,
+        "model": config.model_name,
+        "parameters": count_parameters(card.model),
+        "images_seen": known.get("images_seen"),
+        "train_seconds": known.get("train_seconds"),
+        "total_seconds": round(time.perf_counter() - started, 3),
+        "stopped": known.get("stopped"),
+        **facts,
+        split: metrics_of(card, config, logits, images.labels, images.groups),
+    }
 
 
 def metrics_of(

@@ -131,7 +131,7 @@ def test_the_vectors_of_a_run(vitrail, insects):
         (
             ("digits", "--set", "training.epochs=3"),
             2,
-            "training.epochs changes nothing about an audit; set what begins",
+            "training.epochs changes nothing about an audit; what does is data.image_column, ",
         ),
         (("digits", "--set", "data.fit=wide"), 2, "data.fit='wide'"),
     ],

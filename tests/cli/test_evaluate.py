@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from vitrail.data.sources import open_dataset
+from vitrail.data.splits import read_splits
+
 
 @pytest.fixture
 def digits(digits_run) -> str:
@@ -258,3 +261,15 @@ def test_splits_that_name_images_that_are_not_there(vitrail, run):
         1,
         "The splits name images that photos does not have; splits.json is damaged",
     )
+
+
+def test_settings_of_image_files_are_refused_where_there_are_none(vitrail, digits):
+    done = vitrail("evaluate", digits, "--set", "data.serving=mapped")
+    assert (done.code, done.error) == (2, "data.serving=mapped is about image files, and digits has none; leave it out")
+
+
+def test_a_correction_to_a_test_image_leaves_the_others(vitrail, digits):
+    dropped = read_splits(Path(digits, "splits.json")).images(open_dataset("digits"), "test").hashes[0]
+    Path("fix.csv").write_text(f"{dropped},drop\n", encoding="utf-8")
+    for data in ([], ["digits"]):
+        assert vitrail("evaluate", digits, *data, "--corrections", "fix.csv", "--json").json["test"]["images"] == 358

@@ -81,6 +81,31 @@ def refused(vitrail):
             ["digits", "--set", "data.source=mnist"],
             "^data.source='mnist' is not a setting of its own; give it as DATA$",
         ),
+        (
+            ["digits", "--set", "data.serving=mapped"],
+            "^data.serving=mapped is about image files, and digits has none; leave it out$",
+        ),
+        (["digits", "--set", "data.memory_gigabytes=1"], "^data.memory_gigabytes=1 is about image files, and digits "),
+        (
+            ["digits", "--set", "data.cache_gigabytes=1"],
+            "^data.cache_gigabytes=1 is about image files, and digits has ",
+        ),
+        (
+            ["digits", "--set", "data.max_broken_rate=0.5"],
+            "^data.max_broken_rate=0.5 is about image files, and digits ",
+        ),
+        (
+            ["digits", "--set", "data.augment.crop_ratio=0.9,1.1"],
+            "^data.augment.crop_ratio changes nothing without data.augment.crop_scale=0.3,1; set both, or neither$",
+        ),
+        (
+            ["digits", "--set", "data.augment.policy_magnitude=5", "--set", "data.augment.policy=3augment"],
+            "^data.augment.policy_magnitude changes nothing without data.augment.policy=randaugment; set both, or ",
+        ),
+        (
+            ["digits", "--set", "data.augment.policy_num_ops=1"],
+            "^data.augment.policy_num_ops changes nothing without data.augment.policy=randaugment; set both, or neit",
+        ),
         (["digits", "--set", "model_name=s5_vit"], "^model_name is a name, .*; choose it with --model$"),
         (
             ["digits", "--resume"],

@@ -10,9 +10,10 @@ from vitrail.data.augment import seed_of
 def balanced_order(labels: np.ndarray, seed: int, epoch: int, num_drawn: int | None = None) -> np.ndarray:
     """Indices of images, int64 (`num_drawn`,), by default as many as labels (N,); classes are drawn equally often.
 
-    They depend on (labels, seed, epoch, num_drawn) alone. Within a class the images come in turn, also from one epoch to the next:
-    none is drawn again before all have been, so that large classes are seen whole in the course of some epochs, and
-    small ones several times in one. Where `num_drawn` is no multiple of the classes, they take turns with one more.
+    They depend on (labels, seed, epoch, num_drawn) alone. Within a class the images come in turn, also from one epoch
+    to the next: none is drawn again before all have been, so that large classes are seen whole in the course of some
+    epochs, and small ones several times in one. Where `num_drawn` is no multiple of the classes, they take
+    turns with one more.
     """
     num_drawn = len(labels) if num_drawn is None else num_drawn
     classes = np.unique(labels).tolist()

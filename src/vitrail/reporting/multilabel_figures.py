@@ -33,6 +33,22 @@ def rarest_labels(labels: np.ndarray) -> np.ndarray:
     return np.where(labels.any(axis=1), ranked[labels[:, ranked].argmax(axis=1)], labels.shape[1])
 
 
+def draw_grid(
+    directory: RunDirectory,
+    name: str,
+    images: ImageSet,
+    shown: np.ndarray,
+    labels: list[str],
+    predicted: list[str],
+    probabilities: np.ndarray,
+    heading: str | None,
+) -> None:
+    """The images `shown` under label / prediction, as `name`.png; nothing where there are none."""
+    if len(shown):
+        figure = figures.draw_predictions(visible(images.pixels[shown]), labels, predicted, probabilities, heading)
+        figures.save_figure(figure, directory.figures_path / f"{name}.png")
+
+
 def draw_multilabel_figures(
     directory: RunDirectory,
     images: ImageSet,
@@ -54,16 +70,8 @@ def draw_multilabel_figures(
     grids = {"predictions": (evenly, None), "mistakes": (worst, f"Labels / prediction: {count} mistakes")}
     for name, (indices, heading) in grids.items():
         shown = indices[:NUM_SHOWN]
-        if not len(shown):
-            continue
-        figure = figures.draw_predictions(
-            visible(images.pixels[shown]),
-            label_titles(images.labels[shown], classes),
-            label_titles(given[shown], classes),
-            sure[shown],
-            heading,
-        )
-        figures.save_figure(figure, directory.figures_path / f"{name}.png")
+        told = label_titles(images.labels[shown], classes), label_titles(given[shown], classes)
+        draw_grid(directory, name, images, shown, *told, sure[shown], heading)
     precisions = [row["average_precision"] for row in metrics["per_class"]]
     if any(value is not None for value in precisions):
         shares = [row["images"] / metrics["images"] for row in metrics["per_class"]]

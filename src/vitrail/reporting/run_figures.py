@@ -16,7 +16,7 @@ from vitrail.checkpoint import ModelCard
 from vitrail.data.dataset import ImageSet
 from vitrail.data.preprocess import visible
 from vitrail.evaluation import accuracy_coverage_curve, reliability_bins, softmax
-from vitrail.reporting.multilabel_figures import label_titles, rarest_labels
+from vitrail.reporting.multilabel_figures import draw_grid, label_titles, rarest_labels
 from vitrail.runs import RunDirectory, read_json_lines
 
 NUM_SHOWN = 40
@@ -114,16 +114,8 @@ def draw_result_figures(
     grids = {"predictions": (_evenly(len(images)), None), "mistakes": (surest_mistakes, mistakes)}
     for name, (indices, heading) in grids.items():
         shown = indices[:NUM_SHOWN]
-        if not len(shown):
-            continue
-        figure = figures.draw_predictions(
-            visible(images.pixels[shown]),
-            [classes[label] for label in images.labels[shown]],
-            [classes[label] for label in predicted[shown]],
-            probabilities[shown, predicted[shown]],
-            heading,
-        )
-        figures.save_figure(figure, directory.figures_path / f"{name}.png")
+        told = [classes[label] for label in images.labels[shown]], [classes[label] for label in predicted[shown]]
+        draw_grid(directory, name, images, shown, *told, probabilities[shown, predicted[shown]], heading)
     figures.save_figure(figures.draw_confusion(metrics["confusion"], classes), directory.figures_path / "confusion.png")
 
 

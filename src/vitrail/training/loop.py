@@ -175,7 +175,7 @@ class Training:
     def _step(self, epoch: int, index: int) -> None:
         """One optimizer step on one batch."""
         settings, seed = self.settings, self.config.seed
-        images, targets, labels = self._batch(epoch, index)
+        images, targets, labels = self.batch(epoch, index)
         torch.manual_seed(seed_of(seed, epoch, index, 2))  # dropout and stochastic depth
         for optimizer in self.state.optimizers:
             optimizer.zero_grad()
@@ -195,7 +195,7 @@ class Training:
             optimizer.step()
         self._average_weights()
 
-    def _batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """The images of a step as they are trained on, their targets, and the labels they had before mixing."""
         images, labels = self.loader.batch(epoch, index)
         generator, model = torch.Generator().manual_seed(seed_of(self.config.seed, epoch, index, 1)), self.config.model
@@ -361,7 +361,7 @@ class Training:
         seconds_left = counters.train_seconds / max(counters.step, 1) * num_left
         compiled = compile_where_it_pays(
             self.state.model,
-            lambda: self._batch(counters.epoch, 0)[0].chunk(self.settings.accumulate)[0],
+            lambda: self.batch(counters.epoch, 0)[0].chunk(self.settings.accumulate)[0],
             self.autocast,
             is_asked=wanted == "on",
             seconds_left=seconds_left,

@@ -152,24 +152,17 @@ def corrected(dataset: Dataset, corrections: Corrections) -> Dataset:
     broken: dict[str, tuple[tuple[str, str], ...]] = {}
     dropped = [what for what, correction in actions.items() if correction.action == "drop"]
 
-    def without_dropped(split: str) -> None:
-        """What cannot be read and was dropped is no longer missed."""
-        found = dataset.broken.get(split, ())
+    def prepared(split: str, preprocess: Preprocess | None) -> ImageSet:
+        images = dataset.read(split) if preprocess is None else dataset.prepared(split, preprocess)
+        found = dataset.broken.get(split, ())  # of these, what was dropped is no longer missed
         broken[split] = tuple((name, why) for name, why in found if not any(_names(what, name) for what in dropped))
+        return apply(images, split)
 
     def read(split: str) -> ImageSet:
-        images = dataset.read(split)
-        without_dropped(split)
-        return apply(images, split)
+        return prepared(split, None)
 
-    def prepared(split: str, preprocess: Preprocess) -> ImageSet:
-        images = dataset.prepared(split, preprocess)
-        without_dropped(split)
-        return apply(images, split)
-
-    return replace(
-        dataset, classes=classes, reader=read, preparer=prepared, measure=lambda: dataset.shape, broken=broken
-    )
+    kept = replace(dataset, classes=classes, reader=read, preparer=prepared, broken=broken)
+    return replace(kept, measure=lambda: dataset.shape)
 
 
 def _names(what: str, broken: str) -> bool:

@@ -184,10 +184,18 @@ def test_images_may_be_of_any_sizes(tmp_path):
         assert content == content_hash(array)
 
 
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "encoded"
+
+
+@pytest.mark.parametrize("held", [2**28, 0])
 @pytest.mark.parametrize("limit", [2**26, 2000, 1])
-def test_row_groups_of_any_size_are_read_in_any_order(tmp_path, monkeypatch, limit):
-    """Whole, or through windows where a group is larger than `limit`."""
+def test_row_groups_of_any_size_are_read_in_any_order(tmp_path, monkeypatch, own_cache, limit, held):
+    """Whole, or through windows where a group is larger than `limit`; then from copies if not all may be `held`."""
     monkeypatch.setattr(parquet, "WINDOW_BYTES", limit)
+    monkeypatch.setattr(parquet, "HELD_BYTES", held)
     arrays = noise(23, 9, 9)
     paths = [tmp_path / f"train-0000{shard}-of-00002.parquet" for shard in range(2)]
     write(paths[0], arrays[:10], [0] * 10)
@@ -196,6 +204,65 @@ def test_row_groups_of_any_size_are_read_in_any_order(tmp_path, monkeypatch, lim
     assert len(images) == 23
     order = [*range(23), 22, 0, 11, *np.random.default_rng(0).permutation(23).tolist()]
     assert [images.read(row) for row in order] == [encode(arrays[row]) for row in order]
+    if held or limit < 2**26:  # else most are kept
+        assert len([*own_cache.glob("*.bin")]) == (0 if held else 2)
+
+
+def one_group(path: Path, values) -> Path:
+    rows = [value if isinstance(value, dict) or value is None else {"bytes": value, "path": None} for value in values]
+    pq.write_table(pa.table({"image": pa.array(rows, IMAGE)}), path)
+    return path
+
+
+def test_a_large_group_is_gone_through_once_for_any_order(tmp_path, monkeypatch, own_cache, caplog):
+    """And not again by the next process."""
+    monkeypatch.setattr(parquet, "WINDOW_BYTES", 2000)
+    monkeypatch.setattr(parquet, "HELD_BYTES", 0)
+    caplog.set_level("INFO", "vitrail")
+    values = [encode(array) for array in noise(40, 20, 20)]
+    values[11], values[12] = None, {"bytes": None, "path": "ä.png"}
+    path = one_group(tmp_path / "a.parquet", values)
+    images = EncodedImages([path], "image")
+    begun = []
+    batches = images._batches
+    monkeypatch.setattr(images, "_batches", lambda group: begun.append(group.number) or batches(group))
+    values[12] = "ä.png"
+    order = [row for near in range(10, 20) for row in (39, near)]
+    assert [images.read(row) for row in order] == [values[row] for row in order]
+    assert len(begun) == parquet.NUM_JUMPS + 1  # from the start for each jump until the last, for which it is copied
+    assert [record.message.split(",")[0] for record in caplog.records] == [f"Copying the images of {path}"]
+    again = EncodedImages([path], "image")
+    monkeypatch.setattr(again, "_batches", None)
+    assert [again.read(row) for row in order] == [values[row] for row in order]
+
+
+def test_passes_in_order_copy_nothing(tmp_path, monkeypatch, own_cache):
+    """Also by several threads, which are some rows apart."""
+    monkeypatch.setattr(parquet, "WINDOW_BYTES", 500)
+    monkeypatch.setattr(parquet, "HELD_BYTES", 0)
+    images = EncodedImages([one_group(tmp_path / "a.parquet", [encode(array) for array in noise(64, 9, 9)])], "image")
+    for _ in range(5):
+        for row in range(1, 64, 2):
+            images.read(row)
+            images.read(row - 1)
+    assert not own_cache.exists()
+
+
+@pytest.mark.parametrize("refusal", [OSError(28, "No space left on device"), pa.ArrowInvalid("torn")])
+def test_where_no_copy_can_be_made_images_are_read_as_before(tmp_path, monkeypatch, own_cache, caplog, refusal):
+    def refuse(*_):
+        raise refusal
+
+    monkeypatch.setattr(parquet, "WINDOW_BYTES", 2000)
+    monkeypatch.setattr(parquet, "HELD_BYTES", 0)
+    monkeypatch.setattr(parquet, "make_copy", refuse)
+    values = [encode(array) for array in noise(40, 20, 20)]
+    images = EncodedImages([one_group(tmp_path / "a.parquet", values)], "image")
+    order = [row for near in range(10, 20) for row in (39, near)]
+    assert [images.read(row) for row in order] == [values[row] for row in order]
+    (record,) = caplog.records
+    reason = r"No space left on device|it is damaged \(torn\)"
+    assert re.search(rf"a\.parquet are not copied, so reading them in any order is slow: ({reason})$", record.message)
 
 
 def test_going_through_the_rows_reads_each_part_once(tmp_path, monkeypatch):

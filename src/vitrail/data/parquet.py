@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,15 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from vitrail.data.flat_images import FlatImages, find_copy, make_copy
 from vitrail.data.table_files import check_columns
 from vitrail.errors import DataError
 
 WINDOW_BYTES = 2**26  # of images, from the largest part of a file that is read at once
 NUM_WINDOWS = 4  # that are kept, whichever threads read them
+HELD_BYTES = NUM_WINDOWS * WINDOW_BYTES  # of images that are all kept, once they are read
+NUM_JUMPS = 3  # back to what was read before, after which images are taken to be read in any order
+JUMP = 1 / 16  # of all rows: threads that go through the rows together are less apart
 
 _SPLIT_FILE = re.compile(r"(train|test|validation|valid|val|dev)(?:[-_.].*)?\.parquet")
 _SHARD = re.compile(r"-(\d+)-of-(\d+)")
 _VALIDATION = ("validation", "valid", "val", "dev")
+
+logger = logging.getLogger(__name__)
 
 
 def find_parquet_splits(folder: Path) -> dict[str, list[Path]]:
@@ -118,9 +125,13 @@ class ParquetTable:
 
 @dataclass(frozen=True)
 class _Group:
-    """One row group of one file: its rows among those of all files, and how many bytes its images take."""
+    """One row group of one file: its rows among those of all files, and how many bytes its images take.
+
+    `first` is where the rows of its file begin.
+    """
 
     path: Path
+    first: int
     number: int
     start: int
     stop: int
@@ -139,7 +150,8 @@ class _Window:
 class EncodedImages:
     """The bytes of all images in a column of some Parquet files, read in parts, of which the last few are kept.
 
-    Going through the rows more or less in their order, in any number of threads, reads each file once.
+    Going through the rows more or less in their order, in any number of threads, reads each file once. For rows in any
+    order, files too large to be kept are copied into the cache, where each image is found at once.
     """
 
     def __init__(self, paths: Sequence[Path], column: str) -> None:
@@ -150,17 +162,33 @@ class EncodedImages:
         self._damaged: set[_Group] = set()
         self._stream: tuple[_Group, int, Iterator[Any]] | None = None  # of a large group: what comes next, from where
         self._lock = threading.Lock()
+        self._copies: dict[Path, FlatImages | None] = {}  # None where there can be none
+        self._last_loaded, self._num_jumps = 0, 0
         for path in paths:
+            first = len(self)
             with _opened(path) as file:
                 for number in range(file.metadata.num_row_groups):
-                    self._groups.append(self._describe(path, number, file.metadata.row_group(number)))
+                    self._groups.append(self._describe(path, first, number, file.metadata.row_group(number)))
         self._ends = np.array([group.stop for group in self._groups], np.int64)
+        self._is_held = sum(group.num_bytes for group in self._groups) <= HELD_BYTES
+        if not self._is_held:
+            found = {path: find_copy(path, column, self._num_rows(path)) for path in paths}
+            self._copies.update({path: copy for path, copy in found.items() if copy is not None})
 
-    def _describe(self, path: Path, number: int, group: Any) -> _Group:
-        start = self._groups[-1].stop if self._groups else 0
+    def _describe(self, path: Path, first: int, number: int, group: Any) -> _Group:
+        start = len(self)
         chunks = (group.column(place) for place in range(group.num_columns))
         own = (chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] == self._column)
-        return _Group(path, number, start, start + group.num_rows, sum(chunk.total_uncompressed_size for chunk in own))
+        num_bytes = sum(chunk.total_uncompressed_size for chunk in own)
+        return _Group(path, first, number, start, start + group.num_rows, num_bytes)
+
+    def _groups_of(self, path: Path) -> list[_Group]:
+        """The row groups of a file; of one that is named twice, those of the first time."""
+        groups = [group for group in self._groups if group.path == path]
+        return [group for group in groups if group.first == groups[0].first]
+
+    def _num_rows(self, path: Path) -> int:
+        return sum(group.stop - group.start for group in self._groups_of(path))
 
     def __len__(self) -> int:
         return self._groups[-1].stop if self._groups else 0
@@ -170,18 +198,47 @@ class EncodedImages:
 
         Raises DataError for a part of a file that is damaged.
         """
-        with self._lock:
-            for window in reversed(self._windows):
-                if window.start <= row < window.stop:
-                    break
-            else:
-                window = self._load(row)
-        return window.values[row - window.start]
+        group = self._groups[int(np.searchsorted(self._ends, row, "right"))]
+        copy = self._copies.get(group.path)
+        if copy is None:
+            with self._lock:
+                for window in reversed(self._windows):
+                    if window.start <= row < window.stop:
+                        return window.values[row - window.start]
+                self._note(row)
+                if self._num_jumps >= NUM_JUMPS and group.path not in self._copies:
+                    self._copies[group.path] = self._copy(group.path)
+                copy = self._copies.get(group.path)
+                if copy is None:
+                    window = self._load(group, row)
+                    return window.values[row - window.start]
+        return copy.read(row - group.first)
 
-    def _load(self, row: int) -> _Window:
+    def _note(self, row: int) -> None:
+        """Count how often rows are read that lie before others; beginning again with the first is another pass."""
+        if not self._is_held and JUMP * len(self) <= row < self._last_loaded - JUMP * len(self):
+            self._num_jumps += 1
+        self._last_loaded = row
+
+    def _copy(self, path: Path) -> FlatImages | None:
         import pyarrow as pa
 
-        group = self._groups[int(np.searchsorted(self._ends, row, "right"))]
+        self._windows, self._stream = [], None  # their memory
+        groups = self._groups_of(path)
+        num_bytes = sum(group.num_bytes for group in groups)
+        parts = (_values(batch.column(0)) for group in groups for batch in self._batches(group))
+        try:
+            return make_copy(path, self._column, self._num_rows(path), num_bytes, parts)
+        except pa.ArrowException as error:
+            reason = f"it is damaged ({str(error).splitlines()[0]})" if str(error) else "it is damaged"
+        except OSError as error:
+            reason = str(error.strerror or error)
+        logger.warning("The images of %s are not copied, so reading them in any order is slow: %s", path, reason)
+        return None
+
+    def _load(self, group: _Group, row: int) -> _Window:
+        import pyarrow as pa
+
         if group in self._damaged:
             raise _damaged(group.path, self._column)
         try:
@@ -194,7 +251,7 @@ class EncodedImages:
 
     def _keep(self, start: int, column: Any) -> _Window:
         window = _Window(start, start + len(column), _values(column))
-        self._windows = [*self._windows[1 - NUM_WINDOWS :], window]
+        self._windows = [*(self._windows if self._is_held else self._windows[1 - NUM_WINDOWS :]), window]
         return window
 
     def _load_whole(self, group: _Group) -> _Window:

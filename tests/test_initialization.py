@@ -48,7 +48,7 @@ def test_a_run_begins_as_its_weights_are_used_to(digits_run: Path) -> None:
     begun = begun_from(config(), pretrained, "run", model=None, fit=True)
     unscaled = {"mean": None, "std": None}  # until the data's channels are known
     assert begun.model == pretrained.config.model_copy(update=unscaled)
-    assert (begun.init, begun.data.fit, begun.model_name) == ("run", "squash", "vit_micro_conv4_8")
+    assert (begun.init, begun.data.fit, begun.model_name) == ("run", "pad", "vit_micro_conv4_8")
     named = begun_from(config(image_size=16), pretrained, "run", model="vit_micro_conv4_8", fit=False)
     assert (named.model_name, named.model.image_size) == ("vit_micro_conv4_8", (16, 16))
 

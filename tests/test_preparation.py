@@ -161,7 +161,7 @@ def test_channels_can_be_asked_for():
 def test_images_of_the_right_size_are_shared():
     images = dataset().read("train")
     config, _ = prepare_new(dataset(), Request())
-    assert preprocess_of(config) == Preprocess(image_size=(8, 8), channels=1, fit="squash")
+    assert preprocess_of(config) == Preprocess(image_size=(8, 8), channels=1, fit="pad")
     assert images.resized(preprocess_of(config)) is images
     larger = images.resized(Preprocess(image_size=(16, 12), channels=1, fit="squash"))
     assert larger.pixels.shape == (60, 16, 12, 1)

@@ -16,9 +16,9 @@ def command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List decoded images and indexes of tar shards on the disk, or clear them.
+    """List decoded images on the disk, or clear them.
 
-    That costs only time. They lie below $VITRAIL_CACHE, else in the user's cache folder; the latest used come first.
+    Clearing costs only time, also for indexes of tar shards. They lie below $VITRAIL_CACHE, else in the user's cache folder; the latest used come first.
     """
     from vitrail.cli.output import print_json, print_line, print_table, say
     from vitrail.data import cache_entries

@@ -41,7 +41,9 @@ def main() -> None:
     for seed in seeds:
         with tempfile.TemporaryDirectory() as scratch:
             out = Path(scratch, "run")
-            result, _ = run_vitrail("train", str(folder), "--time", "5m", *BY_ACCURACY, "--seed", str(seed), "--out", str(out))
+            result, _ = run_vitrail(
+                "train", str(folder), "--time", "5m", *BY_ACCURACY, "--seed", str(seed), "--out", str(out)
+            )
             table = pq.read_table(out / "predictions" / "test.parquet").to_pydict()
         assert tuple(table["image"]) == names
         name = f"vitrail train clothing --time 5m, seed {seed}"

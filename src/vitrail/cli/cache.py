@@ -18,7 +18,8 @@ def command(
 ) -> None:
     """List decoded images on the disk, or clear them.
 
-    Clearing costs only time, also for indexes of tar shards. They lie below $VITRAIL_CACHE, else in the user's cache folder; the latest used come first.
+    Clearing costs only time, also for indexes of tar shards. They lie below $VITRAIL_CACHE, else in the user's cache
+    folder; the latest used come first.
     """
     from vitrail.cli.output import print_json, print_line, print_table, say
     from vitrail.data import cache_entries

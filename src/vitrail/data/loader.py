@@ -140,7 +140,11 @@ class PrefetchLoader:
         for place in wanted:
             if place not in self._ahead:
                 self._ahead[place] = self._pool.submit(self._pixels, self._chosen(*place))
-        pixels = self._ahead.pop((epoch, index)).result()
+        try:
+            pixels = self._ahead.pop((epoch, index)).result()
+        except BaseException:
+            self._pool.shutdown(cancel_futures=True)  # nothing is read any more when training has stopped
+            raise
         labels = self.labels[torch.from_numpy(self._chosen(epoch, index))]
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()

@@ -20,7 +20,7 @@ from vitrail.data.headers import Header, read_header
 from vitrail.data.images import read_shape
 from vitrail.data.pixels import Pixels, num_cores
 from vitrail.data.preprocess import Preprocess
-from vitrail.data.records import NUM_REQUESTS, ReadOptions, Records, SourceError, Stamp
+from vitrail.data.records import ReadOptions, Records, SourceError, Stamp, num_threads
 from vitrail.data.streaming import Look, StreamedPixels, look_at
 from vitrail.data.thumbnails import KEPT_BYTES, kept_thumbnails
 from vitrail.errors import DataError
@@ -50,7 +50,7 @@ def records_dataset(
     Reading one split opens the images of that split only, in `options.num_workers` threads, one for each core.
     """
     options = options or ReadOptions()
-    num_workers = _num_workers(options.num_workers)
+    _check_workers(options.num_workers)
     broken: dict[str, tuple[tuple[str, str], ...]] = {}
 
     @cache
@@ -63,8 +63,7 @@ def records_dataset(
 
     def prepared(split: str, preprocess: Preprocess) -> ImageSet:
         records = records_of(split)
-        threads = max(options.num_workers or 0, NUM_REQUESTS) if records.remote else num_workers
-        pixels, known = decode_records(records, preprocess, options, threads)
+        pixels, known = decode_records(records, preprocess, options, num_threads(options.num_workers, records.remote))
         broken[split] = tuple((image, known.errors[image]) for image in records.names if image in known.errors)
         readable = np.array([image not in known.errors for image in records.names], bool)
         if not readable.any():
@@ -90,7 +89,7 @@ def records_dataset(
         broken=broken,
         ignored=ignored,
         multilabel=multilabel,
-        headers=lambda split: read_headers(records_of(split), num_workers),
+        headers=lambda split: read_headers(records_of(split), num_threads(options.num_workers, remote=False)),
         shapes=lambda: sampled()[0][:, :2],
         samples=lambda count: _samples(trained_on(), count),
     )
@@ -117,7 +116,7 @@ def _thumbnails(known: Known, indices: Sequence[int]) -> np.ndarray:
     return np.frombuffer(joined, np.uint8).reshape(-1, KEPT_BYTES)
 
 
-def _num_workers(wanted: int | None) -> int:
+def _check_workers(wanted: int | None) -> None:
     if wanted is not None and wanted > num_cores():
         logger.warning(
             "data.num_workers=%d is more than the %d cores that this process may use; %d are used",
@@ -125,7 +124,6 @@ def _num_workers(wanted: int | None) -> int:
             num_cores(),
             num_cores(),
         )
-    return min(wanted or num_cores(), num_cores())
 
 
 def most_common_shape(shapes: np.ndarray, failed: Sequence[str]) -> Shape:

@@ -13,8 +13,8 @@ from torch import Tensor
 from vitrail.data.augment import seed_of
 from vitrail.data.dataset import ImageSet
 from vitrail.data.decoding import memory_bytes
-from vitrail.data.pixels import is_mapped, num_cores
-from vitrail.data.records import NUM_REQUESTS
+from vitrail.data.pixels import is_mapped
+from vitrail.data.records import num_threads
 from vitrail.data.streaming import StreamedPixels
 
 AHEAD_BYTES = 2**28  # of batches that are made before they are asked for
@@ -93,8 +93,7 @@ def create_loader(
     if loads:
         return MemoryLoader(images, batch_size, order, device)
     waits = isinstance(images.pixels, StreamedPixels) and images.pixels.records.remote
-    num_threads = max(num_workers or 0, NUM_REQUESTS) if waits else min(num_workers or num_cores(), num_cores())
-    return PrefetchLoader(images, batch_size, order, device, num_threads)
+    return PrefetchLoader(images, batch_size, order, device, num_threads(num_workers, waits))
 
 
 class MemoryLoader:

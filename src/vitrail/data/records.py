@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitrail.data.pixels import num_cores
 from vitrail.errors import DataError
 
 NUM_REQUESTS = 16  # threads that read what is not on this machine: they wait rather than compute
@@ -18,6 +19,11 @@ Stamp = tuple[int, int, int]  # of a file: bytes, time of modification and of ch
 
 class SourceError(DataError):
     """What holds many images is gone or was changed, which is no single image's fault: reading stops."""
+
+
+def num_threads(wanted: int | None, remote: bool) -> int:
+    """The threads that read images where `wanted` were asked for: no more than cores, unless they wait for others."""
+    return max(wanted or 0, NUM_REQUESTS) if remote else min(wanted or num_cores(), num_cores())
 
 
 @dataclass(frozen=True)

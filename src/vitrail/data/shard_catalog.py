@@ -15,7 +15,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from vitrail.data.cache import cache_root
+from vitrail.data.cache_entries import shards_root
 from vitrail.data.records import SourceError
 from vitrail.data.remote import MissingError, RefusedError, is_url, read_url
 from vitrail.data.shard_files import Shard, ShardReader, find_shard, open_shard
@@ -106,7 +106,7 @@ def _is_of(index: ShardIndex, shard: Shard) -> bool:
 def _cache_file(shard: Shard, columns: Columns) -> Path:
     place = shard.place if is_url(shard.place) else os.path.realpath(shard.place)
     key = json.dumps([VERSION, place, asdict(columns)])
-    return cache_root().parent / "shards" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    return shards_root() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _keep(shard: Shard, columns: Columns, index: ShardIndex) -> None:

@@ -12,23 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitrail.api import (
-        Run,
-        audit,
-        create_model,
-        difference,
-        embed,
-        evaluate,
-        export,
-        knn,
-        linear_probe,
-        list_models,
-        list_runs,
-        load,
-        predict,
-        push,
-        train,
-    )
+    from vitrail.api.answers import embed, evaluate, knn, linear_probe, predict
+    from vitrail.api.data import audit
+    from vitrail.api.history import difference, list_runs
+    from vitrail.api.models import create_model, export, list_models, load, push
+    from vitrail.api.run import Run
+    from vitrail.api.training import train
     from vitrail.classifier import Classifier
     from vitrail.config import RunConfig
     from vitrail.errors import (
@@ -51,24 +40,24 @@ _MODULES = {
     "ExportError": "vitrail.errors",
     "Interrupted": "vitrail.errors",
     "Prediction": "vitrail.predictions",
-    "Run": "vitrail.api",
+    "Run": "vitrail.api.run",
     "RunConfig": "vitrail.config",
     "TrainingError": "vitrail.errors",
     "VitrailError": "vitrail.errors",
-    "audit": "vitrail.api",
-    "create_model": "vitrail.api",
-    "difference": "vitrail.api",
-    "embed": "vitrail.api",
-    "evaluate": "vitrail.api",
-    "export": "vitrail.api",
-    "knn": "vitrail.api",
-    "linear_probe": "vitrail.api",
-    "list_models": "vitrail.api",
-    "list_runs": "vitrail.api",
-    "load": "vitrail.api",
-    "predict": "vitrail.api",
-    "push": "vitrail.api",
-    "train": "vitrail.api",
+    "audit": "vitrail.api.data",
+    "create_model": "vitrail.api.models",
+    "difference": "vitrail.api.history",
+    "embed": "vitrail.api.answers",
+    "evaluate": "vitrail.api.answers",
+    "export": "vitrail.api.models",
+    "knn": "vitrail.api.answers",
+    "linear_probe": "vitrail.api.answers",
+    "list_models": "vitrail.api.models",
+    "list_runs": "vitrail.api.history",
+    "load": "vitrail.api.models",
+    "predict": "vitrail.api.answers",
+    "push": "vitrail.api.models",
+    "train": "vitrail.api.training",
 }
 
 __all__ = [

@@ -144,6 +144,8 @@ class EvaluationConfig(BaseModel):
     """accuracy wanted of the answers given, by validation; less sure predictions say "not sure"; none: all count"""
     bootstrap_samples: PositiveInt = 2000
     """resamples behind the bootstrap intervals"""
+    report: bool = True
+    """write report.html and README.md, a model card, into the run"""
 
 
 class RunConfig(BaseModel):

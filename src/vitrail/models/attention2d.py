@@ -265,10 +265,11 @@ class Attention2dClassifier(nn.Module):
         grid = (maps.shape[2], maps.shape[3])
         blocks: list[BlockFeatures] = []
         for block in self.blocks:
-            query, key, value = block.attn.split(block.norm1(maps))
+            normed = block.norm1(maps)
+            query, key, value = block.attn.split(normed)
             heads = block.attn.mix(query, key, value)
             maps = block.finish(maps, block.attn.join(heads, grid))
-            blocks.append(BlockFeatures(to_tokens(maps), query, key, value, heads))
+            blocks.append(BlockFeatures(to_tokens(maps), query, key, value, heads, to_tokens(normed)))
         tokens = to_tokens(self.norm(maps))
         pooled = self.pool(tokens)
         return Features(tuple(blocks), tokens, pooled, self.classify(pooled), grid)

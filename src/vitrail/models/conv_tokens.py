@@ -215,10 +215,11 @@ class CompactTransformer(nn.Module):
         tokens = self.embed(images)
         blocks: list[BlockFeatures] = []
         for block in self.blocks:
-            query, key, value = block.attn.split(block.norm1(tokens))
+            normed = block.norm1(tokens)
+            query, key, value = block.attn.split(normed)
             heads = block.attn.mix(query, key, value)
             tokens = block.finish(tokens, block.attn.join(heads))
-            blocks.append(BlockFeatures(tokens, query, key, value, heads))
+            blocks.append(BlockFeatures(tokens, query, key, value, heads, normed))
         tokens = self.norm(tokens)
         pooled = self.pool(tokens)
         grid = self.patch_embed.grid(images.shape[2], images.shape[3])

@@ -23,6 +23,8 @@ class BlockFeatures(NamedTuple):
     """(B, H, N, K)"""
     heads: Tensor
     """each head's mixture of values, before they are projected together, (B, H, N, K)"""
+    normed: Tensor
+    """what query, key and value are made of: the block's input after its first norm, (B, N, D)"""
 
 
 class Features(NamedTuple):
@@ -40,3 +42,5 @@ class Features(NamedTuple):
     """rows and columns of the patches among `tokens`, or of the maps"""
     num_prefix_tokens: int = 0
     """tokens in front of the patches: class token, distillation token, registers"""
+    patch_mask: Tensor | None = None
+    """which patches take part, bool (B, P); None where all do"""

@@ -354,11 +354,13 @@ class VisionTransformer(nn.Module):
         tokens, attn_mask = embedded.tokens, self._attn_mask(embedded.patch_mask)
         blocks: list[BlockFeatures] = []
         for block in self.blocks:
-            query, key, value = block.attn.split(block.norm1(tokens), embedded.rotation)
+            normed = block.norm1(tokens)
+            query, key, value = block.attn.split(normed, embedded.rotation)
             heads = block.attn.mix(query, key, value, attn_mask)
             tokens = block.finish(tokens, block.attn.join(heads))
-            blocks.append(BlockFeatures(tokens, query, key, value, heads))
+            blocks.append(BlockFeatures(tokens, query, key, value, heads, normed))
         tokens = self.norm(tokens)
         pooled = self.pool(tokens, embedded.patch_mask)
         logits = self.classify(pooled)
-        return Features(tuple(blocks), tokens, pooled, logits, embedded.grid, self.num_prefix_tokens)
+        prefix, mask = self.num_prefix_tokens, embedded.patch_mask
+        return Features(tuple(blocks), tokens, pooled, logits, embedded.grid, prefix, mask)

@@ -1,9 +1,11 @@
+"""The verbs one after another; training, stopped, resumed, repeated."""
+
+from __future__ import annotations
+
 import json
 import os
-import shutil
 import signal
 import threading
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +22,6 @@ from vitrail.training.loop import Progress, Training
 pytestmark = pytest.mark.usefixtures("quick")
 
 
-@pytest.fixture
-def photos(tmp_path, monkeypatch, write_idx) -> Path:
-    """./photos in an empty current folder."""
-    monkeypatch.chdir(tmp_path)
-    return write_idx(Path("photos"))
-
-
 def weights(run: vitrail.Run) -> bytes:
     return (run.path / "model.safetensors").read_bytes()
 
@@ -39,9 +34,6 @@ def stop_at(step: int):
             signal.raise_signal(signal.SIGINT)
 
     return report
-
-
-# The verbs together
 
 
 def test_the_verbs_one_after_another(photos, tiny, digit_images):
@@ -70,18 +62,6 @@ def test_paths_may_be_path_objects(photos, tiny):
     run = vitrail.train(photos, epochs=1, settings=tiny, out=Path("a run"))
     assert vitrail.evaluate(Path("a run"), photos)["test"] == run.result["test"]
     assert isinstance(run.config, vitrail.RunConfig)
-
-
-def test_create_model():
-    torch.manual_seed(0)
-    model = vitrail.create_model("vit_tiny_patch16_224", num_classes=10, depth=1, image_size=32)
-    images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-    assert model(images).shape == (2, 10)
-    with pytest.raises(vitrail.ConfigError, match="Did you mean 'vit_tiny_patch16_224'"):
-        vitrail.create_model("vit_tniy")
-
-
-# Training
 
 
 def test_the_test_split_is_predicted_once_and_last(photos, tiny, monkeypatch):
@@ -253,137 +233,15 @@ def test_the_machine_and_the_data_are_on_record(photos, tiny):
         assert len(secret) < 5 or secret not in text + (run.path / "config.json").read_text()
 
 
-# Evaluating and predicting
-
-
-@pytest.fixture
-def copied(digits_run, tmp_path) -> Path:
-    """The shared run, to change at will."""
-    return shutil.copytree(digits_run, tmp_path / "copied")
-
-
-def test_evaluate_gives_what_train_gave(digits_run):
-    run = vitrail.Run(digits_run)
-    assert run.evaluate()["test"] == run.result["test"]
-    assert run.evaluate("digits", "validation")["validation"] == run.result["validation"]
-    assert run.result["test"]["accuracy"] > 0.8
-
-
-def test_load_leaves_the_callers_random_numbers_alone(digits_run):
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    vitrail.load(digits_run)
-    assert torch.equal(torch.rand(3), expected)
-
-
-def test_load_says_what_is_wrong(copied):
-    with pytest.raises(ConfigError, match="device='gpu' is not known"):
-        vitrail.load(copied, device="gpu")
-    (copied / "model.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or no safetensors file"):
-        vitrail.load(copied)
-    (copied / "model.json").unlink()
-    with pytest.raises(CheckpointError, match=r"holds no model\.json"):
-        vitrail.load(copied)
-
-
-def test_predict_writes_what_it_gives(digits_run, tmp_path, digit_images):
-    for index in range(3):
-        Image.fromarray(digit_images[index]).save(tmp_path / f"{index}.png")
-    (tmp_path / "x.png").touch()
-    output = tmp_path / "out.jsonl"
-    predictions = vitrail.predict(digits_run, tmp_path, output=output)
-    assert [prediction.label is None for prediction in predictions] == [False, False, False, True]
-    assert [json.loads(line) for line in output.read_text().splitlines()] == [
-        prediction.to_dict() for prediction in predictions
-    ]
-    with pytest.raises(ConfigError, match="does not exist; name an image file, a folder or a pattern"):
-        vitrail.predict(digits_run, [tmp_path / "0.png", tmp_path / "nothing.png"])
-    with pytest.raises(ConfigError, match="No image given"):
-        vitrail.predict(digits_run, [])
-
-
-def test_predict_sorts_and_suggests(digits_run, tmp_path, digit_images):
-    for index in range(4):
-        Image.fromarray(digit_images[index]).save(tmp_path / f"{index}.png")
-    heard: list[tuple[int, int]] = []
-    found = vitrail.predict(
-        digits_run,
-        tmp_path,
-        sort=tmp_path / "sorted",
-        suggest=2,
-        report=lambda done, total: heard.append((done, total)),
-    )
-    assert len(found) == found.sorted.copied == 4
-    assert len(found.suggestions) == 2
-    assert heard == 2 * [(done, 4) for done in (1, 2, 3, 4)]
-    assert vitrail.predict(digits_run, tmp_path, sort=str(tmp_path / "sorted")).sorted.present == 4
-
-
-def test_evaluate_reports_how_far_it_is(digits_run):
-    heard: list[tuple[int, int]] = []
-    metrics = vitrail.evaluate(digits_run, report=lambda done, total: heard.append((done, total)))["test"]
-    assert heard[-1] == (metrics["images"], metrics["images"])
-
-
-# In a notebook
-
-
-class Page(HTMLParser):
-    """The texts of a page whose tags are closed in turn."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.texts: list[str] = []
-        self.pictures: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "img":
-            self.pictures.append(dict(attrs)["src"])
-        else:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-
-def test_a_run_shows_its_result_and_its_pictures(digits_run):
-    run = vitrail.Run(digits_run)
-    page = Page(run._repr_html_())
-    assert page.texts[page.texts.index("test accuracy") + 1].startswith(f"{run.result['test']['accuracy']:.2%} (95 %")
-    assert len(page.pictures) == 2
-    assert all(picture.startswith("data:image/png;base64,") for picture in page.pictures)
-
-
-def test_names_of_runs_are_shown_as_text(digits_run, tmp_path):
-    shutil.copytree(digits_run, tmp_path / "<i>&co")
-    page = Page(vitrail.Run(tmp_path / "<i>&co")._repr_html_())
-    assert str(tmp_path / "<i>&co") in page.texts
-
-
-def test_a_figure_shows_itself(digits_run):
-    picture = vitrail.Run(digits_run).figures()["confusion"]
-    assert picture._repr_png_().startswith(b"\x89PNG")
-    assert picture._repr_png_() == picture.path.read_bytes()
-
-
-# A time, and doing it again
-
-
 def events(run: vitrail.Run, name: str) -> list[dict[str, object]]:
     return [event for event in run.directory.journal.events() if event["event"] == name]
 
 
 def last_weights(run: vitrail.Run) -> bytes:
     return max(run.path.glob("checkpoints/*.safetensors")).read_bytes()
+
+
+# A time, and doing it again
 
 
 @pytest.fixture

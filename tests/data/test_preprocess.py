@@ -12,7 +12,16 @@ from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 from torchvision.transforms import functional as F
 
 from vitrail.data.images import read_image
-from vitrail.data.preprocess import Preprocess, prepare, prepare_many, read_for, read_prepared, visible
+from vitrail.data.preprocess import (
+    Placement,
+    Preprocess,
+    placement,
+    prepare,
+    prepare_many,
+    read_for,
+    read_prepared,
+    visible,
+)
 from vitrail.errors import ConfigError
 
 
@@ -128,6 +137,41 @@ def test_padding_that_is_left_out_is_seen_as_grey(channels):
     assert (seen[0, [0, 1, 6, 7]] == 128).all()
     padded = prepare(image, settings(8, 8, channels))[None]
     assert visible(padded) is padded
+
+
+@given(
+    shape=st.tuples(st.integers(20, 90), st.integers(20, 90)),
+    size=st.tuples(st.integers(12, 60), st.integers(12, 60)),
+    fit=st.sampled_from(["pad", "crop", "squash", "native"]),
+    crop_rate=st.sampled_from([1.0, 0.875, 0.8]),
+    place=st.tuples(st.floats(0.15, 0.85), st.floats(0.15, 0.85)),
+)
+def test_a_mark_lies_where_the_placement_says(shape, size, fit, crop_rate, place):
+    wanted = settings(*size, channels=1, fit=fit, crop_rate=crop_rate)
+    edges = placement(shape, wanted)
+    # A bar across the original, along each axis in turn, is to be found about its middle in the model's pixels.
+    for axis, (first, last) in enumerate([(edges.top, edges.bottom), (edges.left, edges.right)]):
+        length = max(3, round(2 * shape[axis] * (last - first) / size[axis]))  # a model's pixel or two
+        start = min(round(place[axis] * shape[axis]), shape[axis] - length)
+        plain = np.full(shape, 80, np.uint8)
+        marked = plain.copy()
+        marked[(slice(start, start + length), slice(None))[:: 1 if axis == 0 else -1]] = 180
+        expected = ((start + length / 2) / shape[axis] - first) / (last - first) * size[axis]
+        if not 4 < expected < size[axis] - 4:
+            continue  # cut in two, or cut off
+        change = prepare(Image.fromarray(marked), wanted)[..., 0].astype(float)
+        change -= prepare(Image.fromarray(plain), wanted)[..., 0]
+        weight = change.sum(axis=1 - axis)
+        assert weight @ (np.arange(size[axis]) + 0.5) / weight.sum() == pytest.approx(expected, abs=0.15)
+
+
+def test_what_is_cropped_or_padded_in_numbers():
+    assert placement((10, 20), settings(8, 8, fit="squash")) == Placement(0, 0, 1, 1)
+    assert placement((10, 20), settings(8, 8, fit="crop")) == Placement(0.25, 0, 0.75, 1)
+    assert placement((10, 20), settings(8, 8, fit="pad")) == Placement(0, -0.5, 1, 1.5)
+    assert placement((10, 20), settings(8, 8, fit="native")) == Placement(0, -0.5, 1, 1.5)
+    assert placement((20, 10), settings(8, 8, fit="crop", crop_rate=0.5)) == Placement(0.25, 0.375, 0.75, 0.625)
+    assert placement((8, 8), settings(8, 8, fit="pad")) == Placement(0, 0, 1, 1)
 
 
 def jpeg(rows: int, columns: int) -> bytes:

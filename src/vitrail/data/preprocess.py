@@ -57,6 +57,18 @@ class Preprocess(BaseModel):
         return max(LEAST_SIDE, math.ceil(SPARE * side / self.crop_rate))
 
 
+class Placement(NamedTuple):
+    """Edges of what a model is given, in the upright original: 0 and 1 are the original's own edges.
+
+    Edges lie within 0 and 1 where the original is cropped, beyond them where it is padded.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
 class Reading(NamedTuple):
     """An image as a model takes it, uint8 (rows, columns, channels), and the image whose pixels its content hash is of.
 
@@ -127,6 +139,15 @@ def prepare_many(images: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     return prepared
 
 
+def placement(shape: tuple[int, int], preprocess: Preprocess) -> Placement:
+    """Where the pixels that `prepare` gives lie in the original, an upright image of `shape` (rows, columns)."""
+    rows, columns = shape
+    left, top, right, bottom = _WHOLE[preprocess.fit](columns, rows, preprocess)
+    width, height = right - left, bottom - top
+    in_rows, in_columns = preprocess.image_size
+    return Placement(-left / width, -top / height, (in_columns - left) / width, (in_rows - top) / height)
+
+
 def visible(images: np.ndarray) -> np.ndarray:
     """Prepared images as one looks at them: uint8 (N, rows, columns, 1 or 3), with grey where fit=native padded."""
     if images.shape[3] in _MODES:
@@ -145,25 +166,45 @@ def _resize(image: Image.Image, rows: int, columns: int) -> Image.Image:
 
 
 def _middle(image: Image.Image, preprocess: Preprocess) -> Image.Image:
-    """What lies about the centre. Rounded as torchvision does it, so that models see what they were measured on."""
+    """What lies about the centre."""
     rows, columns = preprocess.image_size
-    left, top = round((image.width - columns) / 2), round((image.height - rows) / 2)
+    left, top = _cut(image.width, columns), _cut(image.height, rows)
     return image.crop((left, top, left + columns, top + rows))
+
+
+def _cut(side: int, kept: int) -> int:
+    """What is cut off before the middle. Rounded as torchvision does it: models see what they were measured on."""
+    return round((side - kept) / 2)
 
 
 def _squash(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     return _middle(_resize(image, *_target(preprocess)), preprocess)
 
 
+def _squashed(width: int, height: int, preprocess: Preprocess) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the whole of an image, stretched about the model's; so are the next two."""
+    return _about(*_target(preprocess), preprocess)
+
+
 def _crop(image: Image.Image, preprocess: Preprocess) -> Image.Image:
+    return _middle(_resize(image, *_covering(*image.size, preprocess)), preprocess)
+
+
+def _cropped(width: int, height: int, preprocess: Preprocess) -> tuple[int, int, int, int]:
+    return _about(*_covering(width, height, preprocess), preprocess)
+
+
+def _covering(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
+    """Rows and columns of an image that is resized to fill the model's. Rounded as torchvision's Resize does."""
     rows, columns = _target(preprocess)
-    width, height = image.size
-    # Rounded as torchvision's Resize does.
     if width * rows > height * columns:
-        width, height = width * rows // height, rows
-    else:
-        width, height = columns, height * columns // width
-    return _middle(_resize(image, height, width), preprocess)
+        return rows, width * rows // height
+    return height * columns // width, columns
+
+
+def _about(rows: int, columns: int, preprocess: Preprocess) -> tuple[int, int, int, int]:
+    left, top = -_cut(columns, preprocess.image_size[1]), -_cut(rows, preprocess.image_size[0])
+    return left, top, left + columns, top + rows
 
 
 def _centred(width: int, height: int, preprocess: Preprocess) -> tuple[int, int, int, int]:
@@ -190,3 +231,4 @@ def _pad(image: Image.Image, preprocess: Preprocess) -> Image.Image:
 
 
 _FITS = {"pad": _pad, "crop": _crop, "squash": _squash, "native": _pad}
+_WHOLE = {"pad": _centred, "crop": _cropped, "squash": _squashed, "native": _centred}

@@ -29,7 +29,8 @@ from vitrail.loading import Source, find_source
 from vitrail.preparation import Request, data_to_audit
 from vitrail.reading import READ_SETTINGS
 from vitrail.reporting.audit_corrections import check_new_file, propose_corrections
-from vitrail.reporting.audit_report import check_report_path, write_audit_report
+from vitrail.reporting.audit_report import write_audit_report
+from vitrail.reporting.pages import check_report_path
 from vitrail.runs import RunDirectory
 
 # What says how images are read, and how a model sees them.

@@ -13,9 +13,9 @@ from vitrail.data.findings import KINDS, Finding
 from vitrail.data.headers import Header
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.sources import open_dataset
-from vitrail.errors import CheckpointError, ConfigError
+from vitrail.errors import CheckpointError
 from vitrail.reporting import audit_report
-from vitrail.reporting.audit_report import audit_html, check_report_path, write_audit_report
+from vitrail.reporting.audit_report import audit_html, write_audit_report
 
 HOSTILE = '<script>alert("1")</script>/a&b.png'
 
@@ -205,20 +205,6 @@ def test_nothing_of_a_file_but_its_pixels_gets_into_the_page(tmp_path, write_tre
         content = base64.b64decode(source.partition(",")[2])
         assert b"Secret" not in content
         assert b"secret" not in content
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("audit.txt", r"audit\.txt does not end in \.html; name the report so$"),
-        ("none/audit.html", r"none does not exist; make that folder first, or write elsewhere$"),
-        ("folder.html", r"folder\.html is a folder; write to a file in it$"),
-    ],
-)
-def test_places_where_no_report_can_be_written(tmp_path, name, sentence):
-    (tmp_path / "folder.html").mkdir()
-    with pytest.raises(ConfigError, match=sentence):
-        check_report_path(tmp_path / name)
 
 
 def test_a_full_disk_is_said_and_the_old_report_stays(tmp_path, files_of_at_most):

@@ -6,8 +6,6 @@ into the report.
 
 from __future__ import annotations
 
-import base64
-import io
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,23 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vitrail.checkpoint import write_atomically
 from vitrail.data.audit import Audit
 from vitrail.data.dataset import ImageSet
 from vitrail.data.findings import KINDS, Finding, Kind
 from vitrail.data.headers import Header
-from vitrail.errors import ConfigError
+from vitrail.reporting.pages import data_uri, is_small, render, thumbnail
 
-SUFFIXES = (".html", ".htm")
 MOST_FINDINGS = 40  # of a kind that are shown, and of each the first images
 MOST_IMAGES = 4
 MOST_CLASSES = 200  # in the table
-THUMBNAIL_SIDE = 96  # pixels at the most
 _SIDES = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)  # edges of bars
 _RATIOS = (0.25, 0.33, 0.5, 0.67, 0.75, 0.9, 1.1, 1.33, 1.5, 2, 3, 4)
-_SMALL_SIDE = 32  # below, pixels are shown as they are
 
 Headers = Mapping[str, Mapping[str, Header]]  # by split and name
 Histogram = tuple[str, list[tuple[str, int, float]]]  # a title, and of each bar its name, count and width in per cent
@@ -82,16 +76,6 @@ class Section:
         return self.count - len(self.shown)
 
 
-def check_report_path(path: Path) -> None:
-    """Raise ConfigError unless an HTML file can be written at `path`."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{path} does not end in .html; name the report so")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path.parent} does not exist; make that folder first, or write elsewhere")
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; write to a file in it")
-
-
 def write_audit_report(
     audit: Audit,
     images: Mapping[str, ImageSet],
@@ -110,19 +94,10 @@ def audit_html(
     audit: Audit, images: Mapping[str, ImageSet], headers: Headers | None = None, preview: Path | None = None
 ) -> str:
     """The report of an audit of `images` as HTML."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folder = Path(__file__).parent / "templates"
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sections = list(_sections(audit, images))
     heading, *sentences = audit.sentences()
-    text = environment.get_template("audit.html").render(
+    return render(
+        "audit.html",
         dataset=audit.dataset,
         heading=heading,
         sentences=sentences,
@@ -132,9 +107,8 @@ def audit_html(
         num_classes_more=max(0, len(audit.classes) - MOST_CLASSES),
         splits=["images" if split == "all" else split for split in audit.counts],
         histograms=list(_histograms(audit.statistics, headers or {})),
-        preview=None if preview is None else _data_uri(preview.read_bytes(), "png"),
+        preview=None if preview is None else data_uri(preview.read_bytes(), "png"),
     )
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # a file's name may be of other bytes
 
 
 def _sections(audit: Audit, images: Mapping[str, ImageSet]) -> Iterator[Section]:
@@ -182,28 +156,8 @@ def _thumbnails(images: ImageSet, names: Sequence[str], classes: Sequence[str]) 
         pixels = images.pixels[np.array([index])][0]
         label = images.labels[index]
         told = [classes[place] for place in (np.flatnonzero(label).tolist() if label.ndim else [int(label)])]
-        is_small = max(pixels.shape[:2]) <= _SMALL_SIDE
-        thumbnails[name] = Thumbnail(name, ", ".join(told), _picture(pixels, is_small), is_small)
+        thumbnails[name] = Thumbnail(name, ", ".join(told), thumbnail(pixels), is_small(pixels))
     return thumbnails
-
-
-def _picture(pixels: np.ndarray, is_small: bool) -> str:
-    """Pixels (H, W, C) as a data: URI, small ones to the bit; a mask of padding shows as transparency would, white."""
-    channels = pixels.shape[2]
-    if channels in (2, 4):
-        pixels = np.where(pixels[..., -1:] > 0, pixels[..., :-1], np.uint8(255))
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    file = io.BytesIO()
-    if is_small:
-        image.save(file, "png", optimize=True)
-    else:
-        image.save(file, "jpeg", quality=85)
-    return _data_uri(file.getvalue(), "png" if is_small else "jpeg")
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _class_rows(audit: Audit) -> list[tuple[str, list[tuple[int, float]]]]:

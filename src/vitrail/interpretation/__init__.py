@@ -1,0 +1,1 @@
+"""What models see, and how far it can be shown: arrays, no pictures."""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -23,6 +24,7 @@ VALIDATION = "#D55E00"
 RIGHT = "#00795A"
 WRONG = "#C8200E"
 SHARES = "Blues"
+SIGNED = "RdBu"  # red below 0, white, and the same blues above
 
 HEADING_SIZE = 11.0
 LABEL_SIZE = 9.0
@@ -85,11 +87,14 @@ def readable(text: str, max_inches: float, size: float = SMALL_SIZE) -> str:
     most = int(max_inches * _POINTS / (0.25 * size))  # no letter is narrower than a quarter of its size
     if len(line) <= most and text_inches(line, size) <= max_inches:
         return line
-    for kept in range(min(most, len(line) - 1), 0, -1):
-        cut = f"{line[: (kept + 1) // 2]}…{line[len(line) - kept // 2 :]}"
-        if text_inches(cut, size) <= max_inches:
-            return cut
-    return "…"
+
+    def cut(kept: int) -> str:
+        return f"{line[: (kept + 1) // 2]}…{line[len(line) - kept // 2 :]}"
+
+    too_long = bisect_left(
+        range(1, min(most, len(line) - 1) + 1), True, key=lambda kept: text_inches(cut(kept), size) > max_inches
+    )
+    return cut(too_long)  # so many are kept, as the range begins with 1
 
 
 def text_inches(text: str, size: float) -> float:

@@ -1,0 +1,159 @@
+"""A map of images by what a model makes of them."""
+
+# Shapes: N images, K classes
+# Matplotlib leaves its keyword arguments open.
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike, NDArray
+
+from vitrail.errors import DataError
+from vitrail.figures import style
+
+# Told apart with every kind of colour vision; after Okabe and Ito 2008, wine red and ink for yellow and black.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#222222")
+MAX_LEGEND = len(COLORS)  # classes; more are named on the map
+MAX_NAMES = 60
+_MARKERS = "os^DvP*<"
+_WIDTH, _PLOT, _PLOT_HEIGHT = 6.0, 5.45, 4.5  # inches
+_LEFT, _TOP, _BOTTOM, _ROW = 0.4, 0.4, 0.4, 0.2
+_LEGEND_NAME, _MAP_NAME, _NAME_HEIGHT = 0.95, 1.0, 0.15  # inches
+_MANY = 3000  # images; drawn smaller
+
+
+def draw_embeddings(
+    points: ArrayLike, labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str], explained: ArrayLike
+) -> Figure:
+    """Images on the plane of their embeddings' first two principal components, coloured by class, mistakes crossed.
+
+    points (N, 2); labels and predicted (N,), places in `classes`, K names; explained (2,), fractions of the variance.
+    Up to 8 classes have a colour and a marker each, in a legend; more are named where they lie, in paler colours that
+    return with other markers. Raises DataError for arrays that do not fit and for no images.
+    """
+    places, truth, answers, shares = _checked(points, labels, predicted, len(classes), explained)
+    wrong = truth != answers
+    entries = list(classes) if len(classes) <= MAX_LEGEND else []
+    handles = _legend_handles(entries, crossed=bool(wrong.any()))
+    bottom = _BOTTOM + _ROW * -(-len(handles) // 4)
+    height = bottom + _PLOT_HEIGHT + _TOP
+    figure = style.new_figure(_WIDTH, height)
+    axes = figure.add_axes((_LEFT / _WIDTH, bottom / height, _PLOT / _WIDTH, _PLOT_HEIGHT / height))
+    style.tidy(axes)
+    inches = _set_limits(axes, places)
+    _draw_images(axes, places, truth, wrong, muted=not entries)
+    right = int(len(wrong) - wrong.sum())
+    title = f"Embeddings: {right:,} right of {len(wrong):,} images"
+    axes.set_title(title, loc="left", **style.text_style(style.HEADING_SIZE))
+    axes.set_xlabel(_axis("first", shares[0]), **style.text_style())
+    axes.set_ylabel(_axis("second", shares[1]), **style.text_style())
+    if not entries:
+        _name_classes(axes, places, truth, classes, inches)
+    legend = figure.legend(
+        handles=handles, loc="lower center", ncols=4, frameon=False, labelcolor=style.INK, handletextpad=0.2
+    )
+    for text in legend.get_texts():
+        text.set(**style.text_style(style.SMALL_SIZE))
+    return figure
+
+
+def _axis(which: str, share: float) -> str:
+    return f"{which} principal component, {style.percent(share, 1)} of the variance"
+
+
+def _set_limits(axes: Axes, places: NDArray[Any]) -> float:
+    """Limits that hold all points, with one scale on both axes; inches for a unit."""
+    low, high = places.min(axis=0), places.max(axis=0)
+    middle, span = (low + high) / 2, high - low
+    span = np.where(span > 0, span, span.max() or 1)  # a single image, or several in one place
+    inches = float(0.92 * min(_PLOT / span[0], _PLOT_HEIGHT / span[1]))
+    for set_limit, center, room in zip((axes.set_xlim, axes.set_ylim), middle, (_PLOT, _PLOT_HEIGHT), strict=True):
+        set_limit(center - room / inches / 2, center + room / inches / 2)
+    axes.set_xticks([])  # the unit says nothing, only distances do
+    axes.set_yticks([])
+    return inches
+
+
+def _draw_images(axes: Axes, places: NDArray[Any], truth: NDArray[Any], wrong: NDArray[Any], *, muted: bool) -> None:
+    """Right ones under wrong ones, both in their true class's colour."""
+    colors = np.array([to_rgb(color) for color in COLORS])[truth % len(COLORS)]
+    markers = (truth if not muted else truth // len(COLORS)) % len(_MARKERS)
+    size, cross = (18, 36) if len(places) <= _MANY else (8, 24)
+    for index in np.unique(markers[~wrong]).tolist():
+        members = ~wrong & (markers == index)
+        axes.scatter(
+            *places[members].T,
+            s=size,
+            c=colors[members],
+            marker=_MARKERS[index],
+            alpha=0.45 if muted else 0.75,
+            linewidths=0,
+        )
+    if wrong.any():
+        axes.scatter(
+            *places[wrong].T, s=cross, c=colors[wrong], marker="X", edgecolors=style.INK, linewidths=0.8, zorder=3
+        )
+
+
+def _name_classes(axes: Axes, places: NDArray[Any], truth: NDArray[Any], classes: Sequence[str], inches: float) -> None:
+    """The names of the classes with most images, each near its middle, where it covers no other name."""
+    counts = np.bincount(truth, minlength=len(classes))
+    taken: list[tuple[float, float, float]] = []  # left, right and middle in inches
+    outline = [withStroke(linewidth=2.8, foreground="white")]
+    for index in np.argsort(-counts, kind="stable")[:MAX_NAMES].tolist():
+        if not counts[index]:
+            break
+        name = style.readable(classes[int(index)], _MAP_NAME)
+        half = style.text_inches(name, style.SMALL_SIZE) / 2 + 0.03
+        x, y = (np.median(places[truth == index], axis=0) * inches).tolist()
+        for shift in (0, 1, -1, 2, -2):
+            spot = (x - half, x + half, y + shift * _NAME_HEIGHT)
+            if not any(
+                spot[0] < right and left < spot[1] and abs(spot[2] - middle) < _NAME_HEIGHT
+                for left, right, middle in taken
+            ):
+                taken.append(spot)
+                text = axes.text(x / inches, spot[2] / inches, name, ha="center", va="center", zorder=4)
+                text.set(path_effects=outline, clip_on=False, **style.text_style(style.SMALL_SIZE))
+                break
+
+
+def _legend_handles(entries: Sequence[str], *, crossed: bool) -> list[Line2D]:
+    handles = [
+        Line2D([], [], linestyle="", marker=marker, color=color, markersize=5, label=style.readable(name, _LEGEND_NAME))
+        for marker, color, name in zip(_MARKERS, COLORS, entries, strict=False)
+    ]
+    if crossed:
+        cross = Line2D([], [], linestyle="", marker="X", markersize=7, color="white", markeredgecolor=style.INK)
+        cross.set_label("taken for another class")
+        handles.append(cross)
+    return handles
+
+
+def _checked(
+    points: ArrayLike, labels: ArrayLike, predicted: ArrayLike, num_classes: int, explained: ArrayLike
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], list[float]]:
+    places, truth, answers = np.asarray(points, dtype=np.float64), np.asarray(labels), np.asarray(predicted)
+    shares = np.asarray(explained, dtype=np.float64)
+    if places.shape != (len(truth), 2) or answers.shape != truth.shape or shares.shape != (2,) or not len(truth):
+        raise DataError(
+            f"Points {places.shape}, labels {truth.shape}, predictions {answers.shape} and explained variance "
+            f"{shares.shape} do not fit; give (images, 2), one label and prediction an image, and two fractions"
+        )
+    if not np.isfinite(places).all():
+        raise DataError("Some points are no numbers; give the coordinates of images")
+    both = np.concatenate([truth, answers])
+    if both.min() < 0 or both.max() >= num_classes:
+        raise DataError(f"Some labels or predictions are outside 0 to {num_classes - 1}; give places in the classes")
+    if not ((shares >= 0) & (shares <= 1)).all():
+        raise DataError("Some shares of variance are outside 0 to 1; give fractions")
+    return places, truth, answers, shares.tolist()

@@ -8,12 +8,14 @@ from PIL import Image
 
 from vitrail import classifier as module
 from vitrail.api import load
-from vitrail.checkpoint import ModelCard
+from vitrail.checkpoint import ModelCard, load_model
 from vitrail.classifier import Classifier
 from vitrail.data.content import content_hash
 from vitrail.data.images import read_image
 from vitrail.data.preprocess import Preprocess, prepare
+from vitrail.engines.pytorch import TorchEngine
 from vitrail.errors import ConfigError, DataError
+from vitrail.explanations import Question
 from vitrail.models import model_config
 from vitrail.predictions import Prediction
 
@@ -320,3 +322,78 @@ def test_several_labels_have_a_sigmoid_each():
     assert (prediction.labels, prediction.label) == (("a", "b"), "a")  # a half is not above a half
     assert list(prediction.probabilities) == ["a", "b", "c"]
     assert single.predict(image).labels is None
+
+
+def test_evidence_lies_where_the_model_looks():
+    """The planted engine reads class b from the second column, and a from the first."""
+    image = bright(200, 250)
+    found = columns("abc").explain(image)
+    assert (found.method, found.target, found.against, found.signed) == ("occlusion", "b", None, True)
+    assert found.prediction == columns("abc").predict(image)
+    heat = found.heat()
+    assert heat.shape == (8, 8)
+    assert heat[:, 1].min() > heat[:, 3:].max()
+    contrasted = columns("abc").explain(image, target="a", against="b")
+    assert (contrasted.target, contrasted.against) == ("a", "b")
+    assert contrasted.heat()[:, 1].max() < 0  # without b's column a has more than b
+
+
+def test_what_remains_without_gradients_is_said():
+    for method in ("relevance", "rollout", "attention", "grad_cam", "integrated_gradients"):
+        with pytest.raises(ConfigError, match=r"runs without PyTorch gives answers alone, .*; use occlusion$"):
+            columns("abc").explain(bright(30, 90), method)
+
+
+@pytest.mark.parametrize("method", [None, "attention", "grad_cam", "integrated_gradients"])
+def test_many_explanations_equal_one_by_one(trained, digit_images, method, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "EXPLAINED", 2)
+    images = [digit_images[0], b"no image", digit_images[1], tmp_path / "missing.png", digit_images[2]]
+    rows = list(trained.explain_many(images, Question(method)))
+    assert [row.image for row in rows] == ["array", "bytes", "array", str(tmp_path / "missing.png"), "array"]
+    assert [row.explanation is None for row in rows] == [False, True, False, True, False]
+    assert rows[3].error == f"{tmp_path / 'missing.png'} does not exist"
+    for image, row in zip(images[::2], rows[::2], strict=True):
+        alone, one = trained.explain(image, method), row.explanation
+        assert one is not None
+        assert one.to_json()["prediction"]["top"][0] == pytest.approx(alone.to_json()["prediction"]["top"][0])
+        np.testing.assert_allclose(one.map, alone.map, atol=1e-5)
+        np.testing.assert_array_equal(one.original[..., 0], image)
+
+
+def test_nothing_is_contrasted_with_itself(trained, digit_images):
+    rows = list(trained.explain_many(list(digit_images[:10]), Question(against="3")))
+    failed = [row for row in rows if row.error is not None]
+    assert 1 <= len(failed) < 5
+    assert failed[0].error == "array: '3' is what is predicted, and cannot be set against itself; name a target"
+    assert {row.explanation.against for row in rows if row.explanation is not None} == {"3"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"method": "attention", "layer": 4}, "layer=4 is not there"),
+        ({"method": "attention", "head": 9}, "head=9 is not there"),
+        ({"layer": 0}, "leave layer and head out, or use attention"),
+        ({"target": "ten"}, "has no class 'ten'"),
+    ],
+)
+def test_what_is_not_there_cannot_be_explained(trained, digit_images, asked, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        trained.explain(digit_images[0], **asked)
+    with pytest.raises(ConfigError, match=sentence):
+        list(trained.explain_many([digit_images[0]], Question(**asked)))
+
+
+def test_a_feature_extractor_shows_what_it_looks_at(digits_run, digit_images):
+    model, card = load_model(digits_run)
+    model.head = torch.nn.Identity()
+    config = card.model.model_copy(update={"num_classes": 1})
+    bare = Classifier(TorchEngine(model, torch.device("cpu")), card.model_copy(update={"classes": (), "model": config}))
+    found = bare.explain(digit_images[0])
+    assert (found.method, found.target, found.prediction) == ("rollout", None, None)
+    np.testing.assert_allclose(found.map, load(digits_run).explain(digit_images[0], "rollout").map, atol=1e-6)
+
+
+def test_one_that_cannot_be_read_is_not_explained(trained):
+    with pytest.raises(DataError, match="the image is not an image that can be read"):
+        trained.explain(b"no image")

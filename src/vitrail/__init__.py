@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vitrail.api.answers import embed, evaluate, knn, linear_probe, predict
     from vitrail.api.data import audit
     from vitrail.api.history import difference, list_runs
+    from vitrail.api.inside import explain, inspect, report
     from vitrail.api.models import create_model, export, list_models, load, push
     from vitrail.api.run import Run
     from vitrail.api.training import train
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         TrainingError,
         VitrailError,
     )
+    from vitrail.explanations import Explanation
     from vitrail.predictions import Prediction
 
 # `import vitrail` costs nothing: a name's module is imported when the name is first asked for.
@@ -37,6 +39,7 @@ _MODULES = {
     "Classifier": "vitrail.classifier",
     "ConfigError": "vitrail.errors",
     "DataError": "vitrail.errors",
+    "Explanation": "vitrail.explanations",
     "ExportError": "vitrail.errors",
     "Interrupted": "vitrail.errors",
     "Prediction": "vitrail.predictions",
@@ -49,7 +52,9 @@ _MODULES = {
     "difference": "vitrail.api.history",
     "embed": "vitrail.api.answers",
     "evaluate": "vitrail.api.answers",
+    "explain": "vitrail.api.inside",
     "export": "vitrail.api.models",
+    "inspect": "vitrail.api.inside",
     "knn": "vitrail.api.answers",
     "linear_probe": "vitrail.api.answers",
     "list_models": "vitrail.api.models",
@@ -57,6 +62,7 @@ _MODULES = {
     "load": "vitrail.api.models",
     "predict": "vitrail.api.answers",
     "push": "vitrail.api.models",
+    "report": "vitrail.api.inside",
     "train": "vitrail.api.training",
 }
 
@@ -65,6 +71,7 @@ __all__ = [
     "Classifier",
     "ConfigError",
     "DataError",
+    "Explanation",
     "ExportError",
     "Interrupted",
     "Prediction",
@@ -77,7 +84,9 @@ __all__ = [
     "difference",
     "embed",
     "evaluate",
+    "explain",
     "export",
+    "inspect",
     "knn",
     "linear_probe",
     "list_models",
@@ -85,6 +94,7 @@ __all__ = [
     "load",
     "predict",
     "push",
+    "report",
     "train",
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -19,7 +19,13 @@ from vitrail.errors import ConfigError, DataError
 from vitrail.evaluation import sigmoid, softmax
 from vitrail.predictions import NUM_TOP, Prediction
 
+if TYPE_CHECKING:  # with matplotlib and Captum, which predictions do without
+    from vitrail.explanations import Explanation, Question
+    from vitrail.interpretation.subjects import Subject
+    from vitrail.interpretation.targets import Target
+
 CHUNK = 256  # images read before a forward pass: few enough for memory, enough to keep the engine busy
+EXPLAINED = 64  # images of the model's size that are explained before the first of them is handed over
 COUNTED = 4096  # images between two reports; a multiple of the batches an engine makes of small images
 
 Count = Callable[[int, int], None]  # hears how many of how many images are done
@@ -72,6 +78,14 @@ class Embedded(NamedTuple):
     error: str | None = None
 
 
+class Explained(NamedTuple):
+    """The explanation of an image, or what kept it from being explained: it could not be read, or nothing was asked."""
+
+    image: str
+    explanation: Explanation | None
+    error: str | None = None
+
+
 class Classifier:
     """A model with its classes and preprocessing, over any engine."""
 
@@ -97,7 +111,7 @@ class Classifier:
 
         A few hundred images are in memory at a time, however many there are.
         """
-        for chunk in _chunks(images):
+        for chunk in _chunks(images, CHUNK):
             readable, errors = self._read(chunk)
             prepared = [pixels for pixels, _ in readable.values()]
             rows = self.probabilities(np.stack(prepared)) if prepared else ()
@@ -110,7 +124,7 @@ class Classifier:
 
         The features are the vector that the model's head sees; of an engine that does not give it, the probabilities.
         """
-        for chunk in _chunks(images):
+        for chunk in _chunks(images, CHUNK):
             readable, errors = self._read(chunk, with_content=True)
             answers: dict[int, tuple[np.ndarray, np.ndarray]] = {}
             if readable:
@@ -133,7 +147,7 @@ class Classifier:
 
     def embed_many(self, images: Iterable[ImageLike]) -> Iterator[Embedded]:
         """The vector of each image, in order, a few hundred in memory at a time; what cannot be read has an `error`."""
-        for chunk in _chunks(images):
+        for chunk in _chunks(images, CHUNK):
             readable, errors = self._read(chunk, with_content=True)
             vectors: dict[int, np.ndarray] = {}
             if readable:
@@ -144,6 +158,75 @@ class Classifier:
                     yield Embedded(_name(image), None, None, errors[index].error)
                 else:
                     yield Embedded(_name(image), readable[index][1], vectors[index])
+
+    def explain(
+        self,
+        image: ImageLike,
+        method: str | None = None,
+        target: str | None = None,
+        against: str | None = None,
+        layer: int | None = None,
+        head: int | None = None,
+    ) -> Explanation:
+        """Where in one image, given as for `predict`, lies what speaks for the predicted class, or for `target`.
+
+        With `against` it is what speaks for the one class rather than the other. `method` is attention, rollout,
+        relevance, grad_cam, integrated_gradients or occlusion; without it, the model's default. `layer` and `head`,
+        from 0 or from the end as -1, say where attention is read.
+        Raises DataError for what cannot be read as an image, ConfigError for what is not there, or not possible.
+        """
+        from vitrail.explanations import Question
+
+        question, subject = self._asked(Question(method, target, against, layer, head))
+        pixels = read_prepared(image, self.card.preprocess)[None]
+        logits = self.engine.logits(pixels)
+        targets = [question.target_of(logits[0], self.card)]
+        return self._explanation(image, question, targets[0], logits[0], question.maps(subject, pixels, targets)[0])
+
+    def explain_many(self, images: Iterable[ImageLike], question: Question) -> Iterator[Explained]:
+        """As `explain`, what is asked of each image, in order; one that cannot be explained has an `error`.
+
+        Some dozens of images are in memory at a time, but only one of them at its own size.
+        """
+        question, subject = self._asked(question)
+        for chunk in _chunks(images, EXPLAINED):
+            readable, errors = self._read(chunk)
+            failed = {index: str(prediction.error) for index, prediction in errors.items()}
+            prepared = {index: pixels for index, (pixels, _) in readable.items()}
+            rows = self.engine.logits(np.stack([*prepared.values()])) if prepared else ()
+            logits = dict(zip(prepared, rows, strict=True))
+            targets: dict[int, Target] = {}
+            for index, row in logits.items():
+                try:
+                    targets[index] = question.target_of(row, self.card)
+                except ConfigError as error:
+                    failed[index] = f"{_name(chunk[index])}: {error}"
+            asked = [prepared[index] for index in targets]
+            maps = question.maps(subject, np.stack(asked), [*targets.values()]) if asked else ()
+            cells = dict(zip(targets, maps, strict=True))
+            for index, image in enumerate(chunk):
+                explanation = None
+                if index not in failed:
+                    try:
+                        explanation = self._explanation(image, question, targets[index], logits[index], cells[index])
+                    except DataError as error:  # the file was there a moment ago
+                        failed[index] = str(error)
+                yield Explained(_name(image), explanation, failed.get(index))
+
+    def _asked(self, question: Question) -> tuple[Question, Subject]:
+        """What is asked, complete and possible; and the model as methods of explanation meet it."""
+        from vitrail.interpretation.subjects import Subject
+
+        subject = Subject.of(self.engine, self.card.model)
+        return question.resolved(subject, self.card), subject
+
+    def _explanation(
+        self, image: ImageLike, question: Question, target: Target, logits: np.ndarray, cells: np.ndarray
+    ) -> Explanation:
+        from vitrail.explanations import explained
+
+        prediction = self._prediction(_name(image), self.calibrated(logits[None])[0]) if self.classes else None
+        return explained(_name(image), read_image(image, at_least=None), self.card, question, target, prediction, cells)
 
     def logits(self, images: Pixels, report: Count | None = None) -> np.ndarray:
         """Logits (N, K) float32 of images uint8 (N, H, W, C) that have the model's size; `report` hears how many."""
@@ -227,9 +310,9 @@ def _in_parts(compute: Callable[[np.ndarray], np.ndarray], images: Pixels, repor
     return np.concatenate(parts)
 
 
-def _chunks(images: Iterable[ImageLike]) -> Iterator[list[ImageLike]]:
+def _chunks(images: Iterable[ImageLike], size: int) -> Iterator[list[ImageLike]]:
     waiting = iter(images)
-    while chunk := list(islice(waiting, CHUNK)):
+    while chunk := list(islice(waiting, size)):
         yield chunk
 
 

@@ -11,7 +11,7 @@ from vitrail import cli
 from vitrail.cli.commands import app
 from vitrail.errors import DataError
 
-COMMANDS = ["train", "evaluate", "predict", "embed", "probe", "export", "push", "audit"]
+COMMANDS = ["train", "evaluate", "predict", "explain", "embed", "probe", "export", "push", "audit"]
 COMMANDS += ["recipes", "models", "datasets", "cache", "runs"]
 
 

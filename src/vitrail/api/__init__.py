@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from vitrail.api.answers import embed, evaluate, knn, linear_probe, predict
     from vitrail.api.data import audit
     from vitrail.api.history import difference, list_runs
+    from vitrail.api.inside import explain, inspect, report
     from vitrail.api.models import create_model, export, list_models, load, push
     from vitrail.api.run import Run
     from vitrail.api.training import train
@@ -20,7 +21,9 @@ _MODULES = {
     "difference": "vitrail.api.history",
     "embed": "vitrail.api.answers",
     "evaluate": "vitrail.api.answers",
+    "explain": "vitrail.api.inside",
     "export": "vitrail.api.models",
+    "inspect": "vitrail.api.inside",
     "knn": "vitrail.api.answers",
     "linear_probe": "vitrail.api.answers",
     "list_models": "vitrail.api.models",
@@ -28,6 +31,7 @@ _MODULES = {
     "load": "vitrail.api.models",
     "predict": "vitrail.api.answers",
     "push": "vitrail.api.models",
+    "report": "vitrail.api.inside",
     "train": "vitrail.api.training",
 }
 
@@ -38,7 +42,9 @@ __all__ = [
     "difference",
     "embed",
     "evaluate",
+    "explain",
     "export",
+    "inspect",
     "knn",
     "linear_probe",
     "list_models",
@@ -46,6 +52,7 @@ __all__ = [
     "load",
     "predict",
     "push",
+    "report",
     "train",
 ]
 

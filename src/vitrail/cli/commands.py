@@ -12,12 +12,15 @@ from vitrail.cli import (
     datasets,
     embed,
     evaluate,
+    explain,
     export,
+    inspect,
     models,
     predict,
     probe,
     push,
     recipes,
+    report,
     runs,
     train,
 )
@@ -52,10 +55,13 @@ def _root(  # pyright: ignore[reportUnusedFunction]  # typer calls it
 app.command(name="train")(train.command)
 app.command(name="evaluate")(evaluate.command)
 app.command(name="predict")(predict.command)
+app.command(name="inspect")(inspect.command)
+app.command(name="explain")(explain.command)
 app.command(name="embed")(embed.command)
 app.command(name="probe")(probe.command)
 app.command(name="export")(export.command)
 app.command(name="push")(push.command)
+app.command(name="report")(report.command)
 app.command(name="audit")(audit.command)
 app.command(name="recipes")(recipes.command)
 app.command(name="models")(models.command)

@@ -47,3 +47,18 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="A setting, such as training.batch_size=128.", metavar="KEY=VALUE"),
 ]
+# Of `explain` alone.
+Method = Annotated[
+    str | None, typer.Option(help="relevance, rollout, attention, grad_cam, integrated_gradients or occlusion.")
+]
+Target = Annotated[
+    str | None, typer.Option(help="The class to explain; by default the one predicted.", metavar="CLASS")
+]
+Against = Annotated[
+    str | None, typer.Option(help="Show what speaks for the target rather than for this class.", metavar="CLASS")
+]
+Layer = Annotated[
+    int | None,
+    typer.Option(help="The layer whose attention is shown, from 0, or from the end as -1.", metavar="NUMBER"),
+]
+Head = Annotated[int | None, typer.Option(help="Its head; by default the mean of all.", metavar="NUMBER")]

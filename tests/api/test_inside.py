@@ -1,0 +1,33 @@
+"""What is inside a model, from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import vitrail
+
+
+@pytest.fixture
+def scan(tmp_path, monkeypatch, digit_images) -> Path:
+    """./scan.png, a digit, in an otherwise empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(digit_images[0]).save("scan.png")
+    return Path("scan.png")
+
+
+def test_explain_writes_what_the_classifier_says(digits_run, scan):
+    (row,) = vitrail.explain(digits_run, scan, method="occlusion", target="3", against="8", output="out")
+    expected = vitrail.load(digits_run).explain(scan, "occlusion", target="3", against="8")
+    assert row.found == expected.to_json()
+    assert row.files["png"] == str(Path("out/scan-occlusion-3-not-8.png"))
+    with Image.open(row.files["png"]) as picture:
+        assert picture.size == (224, 224)
+
+
+def test_explain_takes_other_sizes(digits_run, scan):
+    (row,) = vitrail.explain(digits_run, [scan], image_size=16)
+    assert row.found is not None
+    assert row.found["map_size"] == [4, 4]

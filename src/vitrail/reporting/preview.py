@@ -11,7 +11,7 @@ from PIL import Image
 from vitrail import figures
 from vitrail.data.dataset import Dataset
 from vitrail.data.images import read_image
-from vitrail.data.preprocess import Fit, Preprocess, prepare, visible
+from vitrail.data.preprocess import Fit, Preprocess, placement, prepare, visible
 from vitrail.errors import ConfigError, DataError
 
 FITS: tuple[Fit, ...] = ("pad", "crop", "squash", "native")
@@ -62,9 +62,5 @@ def _small(image: Image.Image) -> np.ndarray:
 
 def _used(image: Image.Image, preprocess: Preprocess) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of the part of an image that the model sees, as parts of its sides."""
-    wide, high = preprocess.crop_rate, preprocess.crop_rate
-    if preprocess.fit == "crop":
-        rows, columns = preprocess.image_size
-        ratio = image.width * rows / (image.height * columns)
-        wide, high = wide * min(1.0, 1 / ratio), high * min(1.0, ratio)
-    return (1 - wide) / 2, (1 - high) / 2, (1 + wide) / 2, (1 + high) / 2
+    left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in placement((image.height, image.width), preprocess))
+    return left, top, right, bottom

@@ -94,6 +94,14 @@ def test_many_classes_are_named_where_they_lie(num_classes: int, drawn) -> None:
     np.testing.assert_allclose(texts[f"class {most}"].get_position(), middle)
 
 
+def test_without_predictions_nothing_is_right_or_wrong() -> None:
+    points, labels, _ = _images(50, 3)
+    figure = draw_embeddings(points, labels, None, _names(3), SHARES)
+    assert figure.axes[0].get_title("left") == "Embeddings: 50 images"
+    assert len(_dots(figure)) == 3
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == _names(3)
+
+
 def test_two_axes_have_one_scale() -> None:
     figure = draw_embeddings([[0, 0], [10, 1]], [0, 1], [0, 1], ["a", "b"], SHARES)
     axes = figure.axes[0]

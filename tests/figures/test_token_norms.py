@@ -28,7 +28,7 @@ def test_shows_the_percentiles(drawn) -> None:
     for area, (low, high) in zip(axes.collections, ((0, 4), (1, 3)), strict=True):
         heights = area.get_paths()[0].vertices[:, 1]
         assert (heights.min(), heights.max()) == (norms[:, low].min(), norms[:, high].max())
-    assert _legend(figure) == ["patches, 98 %", "half of them", "median patch"]
+    assert _legend(figure) == ["98 % of patches", "half of patches", "median patch"]
     assert axes.get_title("left") == "Token norms by layer"
     assert axes.get_xlabel() == "layer"
     assert axes.get_yscale() == "linear"

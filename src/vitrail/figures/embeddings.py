@@ -24,23 +24,26 @@ from vitrail.figures import style
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#222222")
 MAX_LEGEND = len(COLORS)  # classes; more are named on the map
 MAX_NAMES = 60
+_FEW_NAMES = 20  # larger
 _MARKERS = "os^DvP*<"
 _WIDTH, _PLOT, _PLOT_HEIGHT = 6.0, 5.45, 4.5  # inches
 _LEFT, _TOP, _BOTTOM, _ROW = 0.4, 0.4, 0.4, 0.2
-_LEGEND_NAME, _MAP_NAME, _NAME_HEIGHT = 0.95, 1.0, 0.15  # inches
+_LEGEND_NAME, _MAP_NAME = 0.95, 1.1  # inches
 _MANY = 3000  # images; drawn smaller
 
 
 def draw_embeddings(
-    points: ArrayLike, labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str], explained: ArrayLike
+    points: ArrayLike, labels: ArrayLike, predicted: ArrayLike | None, classes: Sequence[str], explained: ArrayLike
 ) -> Figure:
     """Images on the plane of their embeddings' first two principal components, coloured by class, mistakes crossed.
 
     points (N, 2); labels and predicted (N,), places in `classes`, K names; explained (2,), fractions of the variance.
-    Up to 8 classes have a colour and a marker each, in a legend; more are named where they lie, in paler colours that
-    return with other markers. Raises DataError for arrays that do not fit and for no images.
+    Without `predicted` no mistakes are marked. Up to 8 classes have a colour and a marker each, in a legend; more are
+    named where they lie, in paler colours that return with other markers. Raises DataError for arrays that do not fit
+    and for no images.
     """
-    places, truth, answers, shares = _checked(points, labels, predicted, len(classes), explained)
+    answered = labels if predicted is None else predicted
+    places, truth, answers, shares = _checked(points, labels, answered, len(classes), explained)
     wrong = truth != answers
     entries = list(classes) if len(classes) <= MAX_LEGEND else []
     handles = _legend_handles(entries, crossed=bool(wrong.any()))
@@ -51,8 +54,9 @@ def draw_embeddings(
     style.tidy(axes)
     inches = _set_limits(axes, places)
     _draw_images(axes, places, truth, wrong, muted=not entries)
-    right = int(len(wrong) - wrong.sum())
-    title = f"Embeddings: {right:,} right of {len(wrong):,} images"
+    right = "" if predicted is None else f"{len(wrong) - int(wrong.sum()):,} right of "
+    images = "image" if len(wrong) == 1 else "images"
+    title = f"Embeddings: {right}{len(wrong):,} {images}"
     axes.set_title(title, loc="left", **style.text_style(style.HEADING_SIZE))
     axes.set_xlabel(_axis("first", shares[0]), **style.text_style())
     axes.set_ylabel(_axis("second", shares[1]), **style.text_style())
@@ -106,24 +110,25 @@ def _draw_images(axes: Axes, places: NDArray[Any], truth: NDArray[Any], wrong: N
 
 def _name_classes(axes: Axes, places: NDArray[Any], truth: NDArray[Any], classes: Sequence[str], inches: float) -> None:
     """The names of the classes with most images, each near its middle, where it covers no other name."""
+    size = style.HEADING_SIZE if len(classes) <= _FEW_NAMES else style.SMALL_SIZE
+    line = 1.4 * size / 72
     counts = np.bincount(truth, minlength=len(classes))
     taken: list[tuple[float, float, float]] = []  # left, right and middle in inches
     outline = [withStroke(linewidth=2.8, foreground="white")]
     for index in np.argsort(-counts, kind="stable")[:MAX_NAMES].tolist():
         if not counts[index]:
             break
-        name = style.readable(classes[int(index)], _MAP_NAME)
-        half = style.text_inches(name, style.SMALL_SIZE) / 2 + 0.03
+        name = style.readable(classes[int(index)], _MAP_NAME, size)
+        half = style.text_inches(name, size) / 2 + 0.03
         x, y = (np.median(places[truth == index], axis=0) * inches).tolist()
         for shift in (0, 1, -1, 2, -2):
-            spot = (x - half, x + half, y + shift * _NAME_HEIGHT)
+            spot = (x - half, x + half, y + shift * line)
             if not any(
-                spot[0] < right and left < spot[1] and abs(spot[2] - middle) < _NAME_HEIGHT
-                for left, right, middle in taken
+                spot[0] < right and left < spot[1] and abs(spot[2] - middle) < line for left, right, middle in taken
             ):
                 taken.append(spot)
                 text = axes.text(x / inches, spot[2] / inches, name, ha="center", va="center", zorder=4)
-                text.set(path_effects=outline, clip_on=False, **style.text_style(style.SMALL_SIZE))
+                text.set(path_effects=outline, **style.text_style(size))
                 break
 
 

@@ -56,7 +56,7 @@ def draw_token_norms(
 
 def _draw_norms(axes: Axes, values: NDArray[Any]) -> None:
     layers = np.arange(len(values))
-    for low, high, alpha, label in ((0, 4, 0.18, "patches, 98 %"), (1, 3, 0.4, "half of them")):
+    for low, high, alpha, label in ((0, 4, 0.18, "98 % of patches"), (1, 3, 0.4, "half of patches")):
         if len(values) == 1:  # an area of one layer has no width
             axes.vlines(layers, values[:, low], values[:, high], color=style.TRAIN, alpha=alpha, lw=12, label=label)
         else:

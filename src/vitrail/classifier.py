@@ -19,7 +19,7 @@ from vitrail.errors import ConfigError, DataError
 from vitrail.evaluation import sigmoid, softmax
 from vitrail.predictions import NUM_TOP, Prediction
 
-if TYPE_CHECKING:  # with matplotlib and Captum, which predictions do without
+if TYPE_CHECKING:  # loaded when an explanation is asked for
     from vitrail.explanations import Explanation, Question
     from vitrail.interpretation.subjects import Subject
     from vitrail.interpretation.targets import Target

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from vitrail import figures
 from vitrail.checkpoint import write_atomically
 from vitrail.classifier import Classifier, Count, Explained
 from vitrail.errors import CheckpointError, ConfigError
 from vitrail.explanations import MAX_SIDE, Explanation, Question
-from vitrail.figures import save_figure
 from vitrail.interpretation.methods import METHODS
 from vitrail.interpretation.subjects import Subject
 
@@ -103,7 +103,7 @@ def _written(
     for path in files.values():
         explanation.save(path)
     if figure:
-        files["figure"] = save_figure(explanation.figure(), folder / f"{name}-figure.png")
+        files["figure"] = figures.save_figure(explanation.figure(), folder / f"{name}-figure.png")
     found = explanation.to_json()
     written = {kind: path.name for kind, path in files.items()}
     content = json.dumps({"run": run, **found, "files": written}, indent=2)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from vitrail import figures
 from vitrail.checkpoint import ModelCard, write_atomically
 from vitrail.data.preprocess import Placement, placement
 from vitrail.errors import ConfigError, some, suggest
-from vitrail.figures import draw_overlay, paint_overlay, style
 from vitrail.interpretation.methods import METHODS, default_method, evidence_maps, impossible, possible_methods
 from vitrail.interpretation.subjects import Subject
 from vitrail.interpretation.targets import Target
@@ -192,19 +192,21 @@ class Explanation:
         Up to 4,096 pixels on a side; images of less than 112 are enlarged by a whole factor, each pixel to a square.
         """
         picture = self._picture()
-        return paint_overlay(picture, self.heat((picture.shape[0], picture.shape[1])), signed=self.signed)
+        return figures.paint_overlay(picture, self.heat((picture.shape[0], picture.shape[1])), signed=self.signed)
 
     def figure(self) -> Figure:
         """The image, the map and the one over the other, side by side under what was predicted and asked."""
+        from vitrail.figures.style import percent  # with matplotlib, as the figure itself
+
         picture = self._picture()
         predicted = self.prediction
         title = (
             self.model
             if predicted is None
-            else f"predicted: {predicted.label} ({style.percent(predicted.probability or 0.0, 1)})"
+            else f"predicted: {predicted.label} ({percent(predicted.probability or 0.0, 1)})"
         )
         heat = self.heat((picture.shape[0], picture.shape[1]))
-        return draw_overlay(
+        return figures.draw_overlay(
             picture,
             self.map,
             heat,

@@ -76,7 +76,8 @@ def attention_norm(model: nn.Module) -> nn.Module | None:
     blocks = getattr(model.net, "blocks", None)
     if not isinstance(blocks, nn.Sequential | nn.ModuleList):
         return None
-    return getattr(blocks[-1], "norm1", None)
+    # timm's blocks named for it (ResPostBlock) normalise what attention gives, not what it reads.
+    return None if "Post" in type(blocks[-1]).__name__ else getattr(blocks[-1], "norm1", None)
 
 
 def check_grad_cam(model: nn.Module) -> None:
@@ -108,6 +109,8 @@ def _last_maps(model: nn.Module, images: Tensor, targets: Sequence[Target]) -> _
     if maps.ndim == 3:
         with torch.no_grad():
             features = model.features(images[:1])
+        if features.num_prefix_tokens and getattr(model.net, "global_pool", "token") != "avg":
+            raise ConfigError(f"The head of {model_name(model)} reads a token that has no place in the image")
         return _Seen(*(_as_maps(tokens, features) for tokens in (maps, gradients)))
     if isinstance(model, TimmModel) and maps.shape[1] != model.net.num_features == maps.shape[3]:
         return _Seen(maps.permute(0, 3, 1, 2), gradients.permute(0, 3, 1, 2))

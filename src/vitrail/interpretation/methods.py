@@ -47,7 +47,10 @@ def impossible(subject: Subject, method: str) -> str | None:
     if method not in METHODS:
         raise ConfigError(f"No method named {method!r}.{suggest(method, METHODS)} Use one of {', '.join(METHODS)}")
     reason = METHODS[method].lacks(subject)
-    return None if reason is None else f"{reason}; use {_either(possible_methods(subject))}"
+    if reason is None:
+        return None
+    others = ["merge_tokens=0"] if reason == _merged(subject) else []
+    return f"{reason}; use {_either([*others, *possible_methods(subject)])}"
 
 
 def possible_methods(subject: Subject) -> list[str]:
@@ -149,7 +152,7 @@ def _attended(subject: Subject) -> str | None:
 
 def _merged(subject: Subject) -> str | None:
     if getattr(subject.model, "merged_tokens", 0):
-        return "Merged tokens have no place in the image; explain with merge_tokens=0"
+        return "Merged tokens have no place in the image"
     return None
 
 

@@ -98,6 +98,7 @@ def test_padding_is_counted():
     found = explanation(cells, where=Placement(-0.5, 0, 1.5, 1)).padding  # the first and last column
     assert found == {"area": 0.5, "evidence": pytest.approx(4 / 6, abs=1e-6)}
     assert explanation(cells).padding == {"area": 0, "evidence": 0}
+    assert '"area": 0.0' in json.dumps(explanation(cells, where=Placement(1 / 3, 0.1, 0.7, 1)).to_json())
     assert explanation(0 * cells, where=Placement(-0.5, 0, 1.5, 1)).padding == {"area": 0.5, "evidence": 0}
 
 

@@ -167,7 +167,8 @@ class Explanation:
         """What lies beyond the image's edges, where it was padded: of the map's `area`, and of its `evidence`."""
         left, top, right, bottom = self.placement
         rows, columns = self.map.shape
-        outside = 1 - np.outer(_inside(rows, top, bottom), _inside(columns, left, right))
+        inside = np.outer(_inside(rows, top, bottom), _inside(columns, left, right))
+        outside = np.where(inside < 1 - 1e-9, 1 - inside, 0.0)  # no -0.0
         strength = np.abs(self.map)
         evidence = float((strength * outside).sum() / strength.sum()) if strength.any() else 0.0
         return {"area": round(float(outside.mean()), 6), "evidence": round(evidence, 6)}

@@ -147,6 +147,12 @@ def test_three_panels_and_a_bar(shape, signed):
     assert boxes.max() <= 1
 
 
+def test_small_values_are_written_out():
+    figure = draw_overlay(plain(4, 4), RAMP[:2, :2], RAMP[:4, :4] * 1e-4, (0, 0, 1, 1), signed=True, title="")
+    labels = {label.get_text() for label in figure.axes[2].get_yticklabels()}
+    assert {"0", "2e\N{MINUS SIGN}06", "\N{MINUS SIGN}2e\N{MINUS SIGN}06"} <= labels
+
+
 def test_cells_lie_where_they_are_in_the_image():
     heat = np.zeros((20, 40))
     cells = np.zeros((2, 2))

@@ -142,9 +142,13 @@ def _map_panel(axes: Axes, cells: NDArray[Any], heat: NDArray[Any], edges: Edges
     box = axes.get_position()
     size = axes.figure.get_figwidth()  # pyright: ignore[reportAttributeAccessIssue]  # no figure within a figure
     beside = axes.figure.add_axes((box.x1 + 0.05 / size, box.y0, 0.1 / size, box.height))
-    bar = axes.figure.colorbar(shown, cax=beside)
+    bar = axes.figure.colorbar(shown, cax=beside, format=_short)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]  # a spine, which matplotlib types as a property
     beside.tick_params(colors=style.INK, labelsize=style.SMALL_SIZE, color=style.FAINT, length=2)
+
+
+def _short(value: float, _place: int | None = None) -> str:
+    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _colormap(signed: bool) -> Colormap:

@@ -44,6 +44,7 @@ class ProbeImages:
     dataset: str
     parts: dict[str, ImageSet]
     num_seen: int | None
+    classes: tuple[str, ...]
 
 
 def probe_run(
@@ -82,12 +83,12 @@ def probe_images(
     Where other data has no splits, or lacks one, they are drawn as `vitrail.train` would draw them. Raises ConfigError
     and DataError for data that is not there or cannot be used, and for test images of a run that has not finished.
     """
-    if directory is None:
-        if not data:
-            raise ConfigError("A published model has no data of its own; name some to probe it with")
-        return _other_images(None, open_dataset(*data, options=options), preprocess)
     if data:
-        return _other_images(directory, open_original(directory, data, options), preprocess)
+        dataset = named_data(directory, data, options)
+        _check_one_label(dataset)
+        return split_images(directory, dataset, preprocess)
+    if directory is None:
+        raise ConfigError("A published model has no data of its own; name some to probe it with")
     if directory.result() is None:
         raise ConfigError(
             f"{directory.path} has not finished, and its test images are read once, at the end; "
@@ -99,18 +100,23 @@ def probe_images(
         raise ConfigError(
             f"The run's data, {directory.config().data.source}, is not here ({error}); name it: vitrail probe RUN DATA"
         ) from None
+    _check_one_label(dataset)
     return _own_images(directory, dataset, preprocess)
 
 
+def named_data(directory: RunDirectory | None, data: tuple[str, ...], options: ReadOptions | None = None) -> Dataset:
+    """The data that is named beside a run, or beside a model without one. Raises ConfigError if it is not there."""
+    return open_dataset(*data, options=options) if directory is None else open_original(directory, data, options)
+
+
 def _own_images(directory: RunDirectory, dataset: Dataset, preprocess: Preprocess) -> ProbeImages:
-    _check_one_label(dataset)
     parts = {name: own_images(directory, dataset, name, preprocess) for name in PARTS}
     seen = {content for name in ("train", "validation") for content in parts[name].hashes}
-    return ProbeImages(dataset.name, parts, _count(parts["test"], seen))
+    return ProbeImages(dataset.name, parts, _count(parts["test"], seen), dataset.classes)
 
 
-def _other_images(directory: RunDirectory | None, dataset: Dataset, preprocess: Preprocess) -> ProbeImages:
-    _check_one_label(dataset)
+def split_images(directory: RunDirectory | None, dataset: Dataset, preprocess: Preprocess) -> ProbeImages:
+    """The images of named data by split: the run's own splits if it is the run's data, else its own or drawn ones."""
     splits = None if directory is None else read_splits(directory.splits_path)
     if directory is not None and splits is not None and _is_same(dataset, splits, preprocess):
         with suppress(DataError):  # its other splits may be others
@@ -125,7 +131,7 @@ def _other_images(directory: RunDirectory | None, dataset: Dataset, preprocess: 
     members = [splits.parts[name].members for name in ("train", "validation")] if splits is not None else [None]
     known = [part for part in members if part is not None]
     seen = {content for part in known for content in part.hashes}
-    return ProbeImages(dataset.name, parts, _count(parts["test"], seen) if known else None)
+    return ProbeImages(dataset.name, parts, _count(parts["test"], seen) if known else None, dataset.classes)
 
 
 def _is_same(dataset: Dataset, splits: Splits, preprocess: Preprocess) -> bool:

@@ -24,6 +24,7 @@ def test_later_layers_know_more():
     assert (np.diff(found.accuracies) > 0.1).all()
     assert found.accuracies[0] < 0.5
     assert found.accuracies[2] > 0.95
+    assert found.chance == pytest.approx(1 / 3)
     for accuracy, interval in zip(found.accuracies, found.intervals, strict=True):
         assert interval.tolist() == [*wilson_interval(round(accuracy * 90), 90)]
 

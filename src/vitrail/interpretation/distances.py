@@ -26,13 +26,15 @@ class AttentionSpread(NamedTuple):
     distances: NDArray[np.float64]
     """from a patch to what it attends to, in pixels of the image that the model sees, (L, H)"""
     entropies: NDArray[np.float64]
-    """of what a token attends to, in bits, (L, H)"""
+    """of what a token attends to, in nats, (L, H)"""
     largest_distance: float
     """between the centres of two patches, in pixels"""
     uniform_distance: float
     """of a head that attends to all patches alike, in pixels"""
     largest_entropy: float
-    """of a head that attends to all tokens alike, in bits: log2 of their number"""
+    """of a head that attends to all tokens alike, in nats: the logarithm of their number"""
+    grid: Size
+    """rows and columns of the patches"""
     num_images: int
 
 
@@ -46,9 +48,10 @@ def attention_spread(traces: Iterable[Trace], image_size: Size, max_scores: int 
     """
     sums: list[Tensor] = []
     uniform, patches, entropy, tokens, num_images = 0.0, 0, 0.0, 0, 0
-    largest = 0.0
+    largest, grid = 0.0, (0, 0)
     for found in traces:
-        prefix, centres = found.num_prefix_tokens, patch_centres(found.grid, image_size).to(found.logits.device)
+        grid = found.grid
+        prefix, centres = found.num_prefix_tokens, patch_centres(grid, image_size).to(found.logits.device)
         taking = torch.ones(len(found.logits), prefix + len(centres), dtype=torch.bool, device=found.logits.device)
         if found.patch_mask is not None:
             taking[:, prefix:] = found.patch_mask
@@ -57,7 +60,7 @@ def attention_spread(traces: Iterable[Trace], image_size: Size, max_scores: int 
         uniform += _uniform(taking[:, prefix:], centres)
         counts = taking.sum(dim=1).double()
         patches, tokens = patches + int(taking[:, prefix:].sum()), tokens + int(counts.sum())
-        entropy += float((counts * counts.log2()).sum())
+        entropy += float((counts * counts.log()).sum())
         num_images += len(taking)
         largest = math.dist(centres[0].tolist(), centres[-1].tolist())
     if not sums:
@@ -69,6 +72,7 @@ def attention_spread(traces: Iterable[Trace], image_size: Size, max_scores: int 
         largest,
         uniform / patches,
         entropy / tokens,
+        grid,
         num_images,
     )
 
@@ -87,8 +91,8 @@ def _of_block(attended: Attended, taking: Tensor, centres: Tensor, prefix: int, 
     sums = torch.zeros(3, attended.query.shape[1], dtype=torch.float64)
     for chunk, probabilities in probability_chunks(attended, max_scores):
         asking = taking[:, None, chunk]  # (B, 1, Q)
-        bits = torch.special.entr(probabilities).sum(dim=3) / math.log(2)
-        sums[2] += (bits * asking).sum(dim=(0, 2)).double().cpu()
+        entropies = torch.special.entr(probabilities).sum(dim=3)
+        sums[2] += (entropies * asking).sum(dim=(0, 2)).double().cpu()
         first = max(prefix - chunk.start, 0)  # of the chunk's queries, the first that is a patch
         weights = probabilities[:, :, first:, prefix:]
         if not weights.numel():

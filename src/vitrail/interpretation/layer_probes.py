@@ -30,6 +30,8 @@ class LayerProbes(NamedTuple):
     """their 95 % intervals by Wilson's formula, (L, 2)"""
     strengths: tuple[float, ...]
     """of the regularisation that was chosen for each layer"""
+    chance: float
+    """the accuracy of always naming the commonest class"""
 
 
 def probe_layers(train: Sequence[Labelled], validation: Sequence[Labelled]) -> LayerProbes:
@@ -43,7 +45,8 @@ def probe_layers(train: Sequence[Labelled], validation: Sequence[Labelled]) -> L
     hits = np.array([_hits(*parts) for parts in zip(train, validation, strict=True)])
     number = len(validation[0].labels)
     intervals = np.array([wilson_interval(int(right), number) for right in hits[:, 0]])
-    return LayerProbes(hits[:, 0] / number, intervals, tuple(hits[:, 1].tolist()))
+    chance = float(np.unique(validation[0].labels, return_counts=True)[1].max() / number)
+    return LayerProbes(hits[:, 0] / number, intervals, tuple(hits[:, 1].tolist()), chance)
 
 
 def _hits(train: Labelled, validation: Labelled) -> tuple[float, float]:

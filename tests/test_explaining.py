@@ -38,20 +38,20 @@ def test_each_image_has_its_files_and_what_is_broken_a_row(trained, scans):
     heard: list[tuple[int, int]] = []
     done = explain_files(trained, scans, Question(), "run", report=lambda *counts: heard.append(counts))
     assert [row.image for row in done] == [str(path) for path in scans]
-    assert names(done) == ["0-relevance.png", "1-relevance.png", "2-relevance.png", "1-relevance-2.png", None]
+    assert names(done) == ["0-occlusion.png", "1-occlusion.png", "2-occlusion.png", "1-occlusion-2.png", None]
     assert (
         done[-1].error == "scans/torn.png is not an image that can be read: it is not in an image format that is known"
     )
     assert done[-1].to_json() == {"image": "scans/torn.png", "files": {}, "error": done[-1].error}
     assert sorted(path.name for path in Path("explanations").iterdir()) == sorted(
         f"{name}.{suffix}"
-        for name in ("0-relevance", "1-relevance", "1-relevance-2", "2-relevance")
+        for name in ("0-occlusion", "1-occlusion", "1-occlusion-2", "2-occlusion")
         for suffix in ("json", "npz", "png")
     )
     assert heard == [(count, 5) for count in range(1, 6)]
     assert done.notes == (
-        "relevance is the default for models with attention; --method names another",
-        "Bright patches are those whose attention, through all layers, raises the class's score",
+        "occlusion is the default for small images, and where a model gives its answers alone; --method names another",
+        "Places above 0 are those without which the class's score falls, below 0 those without which it rises",
         "4 images are drawn larger, by whole factors; the maps have their own size",
     )
     for path, row in zip(scans[:-1], done[:-1], strict=True):
@@ -71,7 +71,7 @@ def test_the_same_again_gives_the_same_files_and_what_differs_others(trained, sc
     assert names(explain_files(trained, scans, Question(), "run")) == names(first)
     assert {path: path.read_bytes() for path in Path("explanations").iterdir()} == before
     another = explain_files(trained, scans[:2], Question(), "another run")
-    assert names(another) == ["0-relevance-2.png", "1-relevance-3.png"]
+    assert names(another) == ["0-occlusion-2.png", "1-occlusion-3.png"]
     asked = Question("attention", layer=0, head=-1)
     assert names(explain_files(trained, scans[:1], asked, "run")) == ["0-attention-layer0-head-1.png"]
     asked = Question("occlusion", target="3", against="8")
@@ -82,19 +82,19 @@ def test_the_same_again_gives_the_same_files_and_what_differs_others(trained, sc
 def test_files_of_others_are_left_alone(trained, scans):
     folder = Path("mine")
     folder.mkdir()
-    (folder / "0-relevance.png").write_bytes(b"a picture of mine")
-    (folder / "0-relevance-2.json").write_text("[1]")
+    (folder / "0-occlusion.png").write_bytes(b"a picture of mine")
+    (folder / "0-occlusion-2.json").write_text("[1]")
     done = explain_files(trained, scans[:1], Question(), "run", folder)
-    assert names(done) == ["0-relevance-3.png"]
-    assert (folder / "0-relevance.png").read_bytes() == b"a picture of mine"
-    assert (folder / "0-relevance-2.json").read_text() == "[1]"
+    assert names(done) == ["0-occlusion-3.png"]
+    assert (folder / "0-occlusion.png").read_bytes() == b"a picture of mine"
+    assert (folder / "0-occlusion-2.json").read_text() == "[1]"
 
 
 def test_names_that_only_capitals_tell_apart(trained, scans):
     scans[0].rename("scans/A.png")
     scans[1].rename("scans/a.png")
     done = explain_files(trained, [Path("scans/A.png"), Path("scans/a.png")], Question(), "run")
-    assert names(done) == ["A-relevance.png", "a-relevance-2.png"]
+    assert names(done) == ["A-occlusion.png", "a-occlusion-2.png"]
 
 
 def test_pictures_that_were_written_are_no_input(trained, scans):
@@ -107,7 +107,7 @@ def test_pictures_that_were_written_are_no_input(trained, scans):
     assert again.notes[0] == "5 pictures that `vitrail explain` wrote are left out"
     explain_files(trained, scans[:1], Question(), "run", Path("scans"), figure=True)
     with pytest.raises(ConfigError, match="All 2 images are explanations that were written earlier; name others"):
-        explain_files(trained, [Path("scans/0-relevance.png"), Path("scans/0-relevance-figure.png")], Question(), "run")
+        explain_files(trained, [Path("scans/0-occlusion.png"), Path("scans/0-occlusion-figure.png")], Question(), "run")
 
 
 def test_a_figure_is_drawn_where_it_is_asked_for(trained, scans):
@@ -124,7 +124,7 @@ def test_long_and_odd_names(trained, scans):
     card = trained.card.model_copy(update={"classes": ("a/b: c" + 300 * "d", *trained.classes[1:])})
     asked = Question(target=card.classes[0])
     (row,) = explain_files(Classifier(trained.engine, card), [path], asked, "run")
-    assert Path(row.files["png"]).stem.partition("relevance-")[2] == "a_b_c" + 35 * "d"
+    assert Path(row.files["png"]).stem.partition("occlusion-")[2] == "a_b_c" + 35 * "d"
 
 
 def test_what_is_to_be_known_of_pictures_is_said(trained, scans, monkeypatch):

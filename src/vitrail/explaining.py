@@ -26,9 +26,9 @@ _MUCH_PADDING = 0.2  # of the evidence, in padding: worth a word
 
 # Why a method is the default one.
 _DEFAULTS = {
-    "relevance": "the default for models with attention",
-    "grad_cam": "the default for models without attention, such as CNNs",
-    "occlusion": "the default where a model gives its answers alone",
+    "relevance": "the default for large images and models with attention",
+    "grad_cam": "the default for large images and models without attention, such as CNNs",
+    "occlusion": "the default for small images, and where a model gives its answers alone",
     "rollout": "the default for models without classes",
     "attention": "the default for models without classes",
 }

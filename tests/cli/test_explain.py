@@ -21,8 +21,8 @@ def scans(vitrail, digit_images) -> Path:
 
 
 NOTES = (
-    "relevance is the default for models with attention; --method names another\n"
-    "Bright patches are those whose attention, through all layers, raises the class's score\n"
+    "occlusion is the default for small images, and where a model gives its answers alone; --method names another\n"
+    "Places above 0 are those without which the class's score falls, below 0 those without which it rises\n"
     "2 images are drawn larger, by whole factors; the maps have their own size\n"
 )
 
@@ -33,7 +33,7 @@ def test_a_line_an_image(vitrail, digits, scans):
     assert done.code == 0
     assert lines[0] == ["image", "prediction", "probability", "method", "shows", "file"]
     assert [[*line[:2], *line[3:]] for line in lines[1:]] == [
-        [f"scans/{digit}.png", digit, "%", "relevance", "evidence", "for", digit, f"explanations/{digit}-relevance.png"]
+        [f"scans/{digit}.png", digit, "%", "occlusion", "evidence", "for", digit, f"explanations/{digit}-occlusion.png"]
         for digit in ("0", "1")
     ]
     assert done.err == NOTES
@@ -65,7 +65,7 @@ def test_an_image_that_cannot_be_read(vitrail, digits, scans):
 
 def test_a_figure_too(vitrail, digits, scans):
     assert vitrail("explain", digits, "scans/0.png", "--figure").code == 0
-    assert Path("explanations/0-relevance-figure.png").is_file()
+    assert Path("explanations/0-occlusion-figure.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_figure_too(vitrail, digits, scans):
         (["--target", "8", "--against", "8"], "target and against are both '8'; name two classes to contrast"),
         (["--method", "attention", "--layer", "1"], "layer=1 is not there: the model has 1 layer"),
         (["--method", "attention", "--head", "-9"], "head=-9 is not there"),
-        (["--head", "0"], "relevance is of all layers and heads together; leave layer and head out, or use attention"),
+        (["--head", "0"], "occlusion is of all layers and heads together; leave layer and head out, or use attention"),
         (
             ["--method", "rollout", "--target", "8"],
             "rollout shows what is looked at, whatever the class; leave target ",
@@ -102,4 +102,4 @@ def test_the_run_is_looked_up_once(vitrail, digits, scans):
     shutil.copytree(digits, "runs/0001-digits")
     done = vitrail("explain", "last", "scans", "--json")
     assert Path(done.json["run"]).name == "0001-digits"
-    assert done.json["images"][0]["files"]["png"] == "explanations/0-relevance.png"
+    assert done.json["images"][0]["files"]["png"] == "explanations/0-occlusion.png"

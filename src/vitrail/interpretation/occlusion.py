@@ -17,13 +17,14 @@ from vitrail.interpretation.subjects import Subject
 from vitrail.interpretation.targets import Target, target_values
 
 WINDOWS = 14  # windows side by side along each side of an image, at most; others half-way between them
+LEAST_PIXELS = 4  # of a window's side, but in images of a few pixels: fewer hide nothing that could be missed
 MEMORY_VALUES = 2**22  # values of the covered images that are answered at once: 27 of 224x224 RGB
 
 
 def occlusion(subject: Subject, images: np.ndarray, targets: Sequence[Target]) -> np.ndarray:
     """Maps (N, H, W) float32: the mean fall of the target over the windows that cover a pixel; signed.
 
-    Windows are squares of about one patch, at least a 14th of the image, half a window apart: `num_passes` says how
+    Windows are of about one patch, at least a 14th of the image, half a window apart: `num_passes` says how
     many, at most 730 forward passes an image. Zeiler and Fergus 2014, section 4.2, by Captum.
     """
     from captum.attr import Occlusion
@@ -53,10 +54,13 @@ def occlusion(subject: Subject, images: np.ndarray, targets: Sequence[Target]) -
 
 
 def window_size(subject: Subject, shape: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the windows for images of `shape`: a patch, or a 14th of the image where that is more."""
+    """Rows and columns of the windows for images of `shape`: the most of a patch, a 14th of the image, and 4 pixels."""
     config = getattr(subject.model, "config", None)
     patch: tuple[int, int] = getattr(config, "patch_size", (1, 1))
-    rows, columns = (min(side, max(own, math.ceil(side / WINDOWS), 2)) for own, side in zip(patch, shape, strict=True))
+    rows, columns = (
+        min(side, max(own, math.ceil(side / WINDOWS), min(LEAST_PIXELS, math.ceil(side / 4))))
+        for own, side in zip(patch, shape, strict=True)
+    )
     return rows, columns
 
 

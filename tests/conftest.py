@@ -78,7 +78,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from vitrail import api
 
     settings = {"model.embed_dim": 32, "model.depth": 1, "training.batch_size": 32, "training.log_steps": 10}
-    settings |= {"training.learning_rate": 1e-2, "training.ema_decay": 0.0}
+    settings |= {"training.learning_rate": 1e-2, "training.ema_decay": 0.0, "evaluation.report": False}
     return api.train("digits", epochs=4, settings=settings, out=tmp_path_factory.mktemp("runs") / "digits").path
 
 
@@ -94,13 +94,17 @@ def tiny() -> dict[str, Any]:
         "training.warmup_rate": 0.0,
         "data.augment.shift_pixels": 0,
         "data.augment.rotate_degrees": 0,
+        "evaluation.report": False,
     }
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings that draw three images where they draw forty, and do not wait for the disk."""
+    """Trainings that draw three images where they draw forty, write no report, and do not wait for the disk."""
+    from vitrail import session
     from vitrail.reporting import run_figures
+
+    monkeypatch.setattr(session, "report_training", lambda *told: None)
 
     monkeypatch.setattr(run_figures, "NUM_SHOWN", 3)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)

@@ -23,7 +23,7 @@ from vitrail.preparation import Request, prepare_new
 from vitrail.runs import RunDirectory
 from vitrail.session import say_nothing, train_model, train_prepared
 
-SMALL = {"model.embed_dim": 16, "model.depth": 1}
+SMALL = {"model.embed_dim": 16, "model.depth": 1, "evaluation.report": False}
 
 
 class Stop(Exception):

@@ -138,6 +138,7 @@ def test_suggested_labels_help_more_than_as_many_random_ones(tmp_path):
     """Digits, 80 labels and 100 more: the test accuracy that they bring, mean over seeds."""
     digits = read_digits()
     settings = {"model.embed_dim": 32, "model.depth": 1, "training.batch_size": 32, "training.learning_rate": 5e-3}
+    settings["evaluation.report"] = False
 
     def save(folder: Path, indices: Iterable[int], labelled: bool = True) -> None:
         for index in indices:

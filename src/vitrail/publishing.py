@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 
 from vitrail.checkpoint import read_card, write_atomically
-from vitrail.data.splits import read_splits
 from vitrail.errors import CheckpointError, ConfigError
 from vitrail.hub import push_folder
 from vitrail.reporting.model_card import model_card
+from vitrail.reporting.report_facts import read_facts
 from vitrail.runs import RunDirectory
 
 
@@ -20,11 +20,10 @@ def push_run(directory: RunDirectory, repository: str, *, private: bool) -> str:
     Raises ConfigError for a run that has not finished and for an impossible name, CheckpointError if files are missing
     or the hub refuses.
     """
-    result = directory.result()
-    if result is None:
+    if directory.result() is None:
         raise ConfigError(f"{directory.path} has not finished; finish it first: {directory.resume_command()}")
-    card = read_card(directory.path)
-    text = model_card(card, repository, result, _counts(directory))
+    read_card(directory.path)  # which says what is wrong with it
+    text = model_card(read_facts(directory), repository)
     with tempfile.TemporaryDirectory(prefix="vitrail-") as folder:
         try:
             for name in ("model.safetensors", "model.json"):
@@ -33,12 +32,3 @@ def push_run(directory: RunDirectory, repository: str, *, private: bool) -> str:
             raise CheckpointError(f"{error.filename} could not be copied: {error.strerror}") from error
         write_atomically(Path(folder, "README.md"), text)
         return push_folder(Path(folder), repository, private=private, message="Add a model trained with Vitrail")
-
-
-def _counts(directory: RunDirectory) -> dict[str, int | None]:
-    """How many images each split has, None where the run does not say."""
-    counts: dict[str, int | None] = {}
-    for name, part in read_splits(directory.splits_path).parts.items():
-        known = part.indices if part.members is None else part.members.names
-        counts[name] = None if known is None else len(known)
-    return counts

@@ -15,7 +15,7 @@ import torch
 
 from vitrail.checkpoint import ModelCard, load_model, save_card, write_atomically
 from vitrail.classifier import Classifier
-from vitrail.config import RunConfig
+from vitrail.config import RunConfig, with_settings
 from vitrail.data.colors import to_levels
 from vitrail.data.dataset import ImageSet
 from vitrail.data.groups import interval_groups
@@ -43,6 +43,7 @@ from vitrail.reporting.run_figures import (
     draw_result_figures,
     draw_training_figures,
 )
+from vitrail.reporting.training_report import REPORT_IMAGES, REPORT_SECONDS, report_training
 from vitrail.runs import RunDirectory
 from vitrail.training.trackers import tracked
 
@@ -75,9 +76,11 @@ def train_prepared(
     report = _drawing_samples(report, directory, content)
     with tracked(directory, config) as tracker, _advice(directory, config):
         facts = _train(plan, directory, config, content, device, report, started, tracker)
-        result = _finish(directory, config, content, facts, device, started)
+        result, classifier, images = _finish(directory, config, content, facts, device, started)
         if tracker is not None:
             tracker.result(result)
+    if config.evaluation.report:
+        report_training(directory, classifier, result, content.train, images)
 
 
 def _drawing_samples(report: Report, directory: RunDirectory, content: TrainingData) -> Report:
@@ -107,6 +110,7 @@ def train_model(
 
     Gives what the result would say of the training itself.
     """
+    config = with_settings(config, {"evaluation.report": False})  # no time is left for one
     plan = _journal_start(directory, config, content, device)
     with _advice(directory, config):
         facts = _train(plan, directory, config, content, device, report, started)
@@ -134,7 +138,7 @@ def _train(
     forked = [device] if device.type == "cuda" else []
     with threads(plan["threads"]), torch.random.fork_rng(forked):  # the caller's draws stay what they are
         preparation_seconds = time.perf_counter() - started
-        timing = _timing(content, started)
+        timing = _timing(content, started, reports=config.evaluation.report)
         images = content.train, content.validation
         training = Training(config, *images, directory, card, device, plan["bfloat16"], timing)
         training.tracker = tracker
@@ -179,18 +183,20 @@ def _advice(directory: RunDirectory, config: RunConfig) -> Generator[None]:
         ) from error
 
 
-def _timing(content: TrainingData, started: float) -> Timing:
+def _timing(content: TrainingData, started: float, *, reports: bool) -> Timing:
     """What the command does besides training; how many test images there are is guessed where they are not read yet."""
     from vitrail.training.plans import Timing
 
+    after, more = (REPORT_SECONDS, REPORT_IMAGES) if reports else (0.0, 0)
     if "test" not in content.splits.parts:  # nor its figures, which take most of what comes after training
-        return Timing(started)
+        return Timing(started, more, after)
     part = content.splits.parts["test"]
     known = part.indices if part.members is None else part.members.names
     if known is not None:
-        return Timing(started, len(known), FINISH_SECONDS)
+        return Timing(started, len(known) + more, FINISH_SECONDS + after)
     num_test = 2 * len(content.validation)
-    return Timing(started, num_test, FINISH_SECONDS + num_test * math.prod(content.dataset.shape) * DECODE_SECONDS)
+    reading = num_test * math.prod(content.dataset.shape) * DECODE_SECONDS
+    return Timing(started, num_test + more, FINISH_SECONDS + after + reading)
 
 
 def _facts(
@@ -280,14 +286,16 @@ def _finish(
     facts: dict[str, Any],
     device: torch.device,
     started: float,
-) -> dict[str, Any]:
-    """Calibrate on validation, read the test split if there is one, this once; write, draw and give what was found."""
+) -> tuple[dict[str, Any], Classifier, dict[str, ImageSet]]:
+    """Calibrate on validation, read the test split if there is one, this once; write, draw and give what was found.
+
+    That is the result, the calibrated model, and the images.
+    """
     model, card = load_model(directory.path)
-    classifier = Classifier(TorchEngine(model, device), card)
-    validation_logits = classifier.logits(content.validation.pixels)
+    validation_logits = Classifier(TorchEngine(model, device), card).logits(content.validation.pixels)
     card = calibrated(card, config, validation_logits, content.validation.labels)
     save_card(directory.path, card)
-    classifier = Classifier(classifier.engine, card)
+    classifier = Classifier(TorchEngine(model, device), card)
     evaluated, tested = {"validation": content.validation}, dict[str, str]()
     if "test" in content.splits.parts:
         evaluated["test"] = content.splits.images(content.dataset, "test", card.preprocess)
@@ -307,7 +315,7 @@ def _finish(
     draw_training_figures(directory)
     result["total_seconds"] = round(time.perf_counter() - started, 3)
     directory.journal.write("finished", result=result, **tested)
-    return result
+    return result, classifier, evaluated
 
 
 def calibrated(card: ModelCard, config: RunConfig, logits: np.ndarray, labels: np.ndarray) -> ModelCard:

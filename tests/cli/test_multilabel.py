@@ -45,7 +45,7 @@ def beaches(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(beaches, tmp_path_factory) -> Path:
-    settings = dict(assignment.split("=") for assignment in SETTINGS)
+    settings = dict(assignment.split("=") for assignment in [*SETTINGS, "evaluation.report=false"])
     out = tmp_path_factory.mktemp("runs") / "run"
     return api.train(beaches / "list.jsonl", epochs=12, settings=settings, out=out).path
 

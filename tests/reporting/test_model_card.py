@@ -1,11 +1,20 @@
-"""The README.md of a pushed model: its facts, whole and without a path."""
+"""The model card of a run and of a pushed model: its facts, whole and without a path."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from vitrail.checkpoint import ModelCard
 from vitrail.data.preprocess import Preprocess
 from vitrail.models import model_config
 from vitrail.reporting.model_card import model_card
+from vitrail.reporting.report_facts import read_facts
 
+CLASS = {"class": "ant", "images": 30, "recall": 0.9, "precision": 0.9, "f1": 0.9, "average_precision": 0.8}
 SPLIT = {"images": 30, "accuracy": 0.9, "accuracy_ci95": [0.75, 0.97], "balanced_accuracy": 0.88, "ece": 0.05}
+SPLIT |= {"per_class": [CLASS], "loss": 0.3}
 RESULT = {
     "parameters": 1234,
     "recipe": "finetune",
@@ -15,25 +24,34 @@ RESULT = {
     "validation": SPLIT,
     "test": SPLIT,
 }
+Written = Callable[..., str]
 
 
-def card(**changes: object) -> ModelCard:
-    facts = {
-        "model_name": "vit_micro_conv4_8",
-        "model": model_config("vit_micro_conv4_8", num_classes=2),
-        "classes": ("ant", "bee"),
-        "preprocess": Preprocess(image_size=(8, 8), channels=1, fit="pad"),
-        "temperature": 1.25,
-        "provenance": {"vitrail": "0.1.0", "dataset": "pets", "seed": 3},
-    }
-    return ModelCard.model_validate(facts | changes)
+@pytest.fixture
+def text(kept_run: Any) -> Written:
+    """`text(result, classes=..., ...)`: the pushed card of a model that is so."""
+
+    def written(result: Mapping[str, Any] = RESULT, **changes: object) -> str:
+        known = {
+            "model_name": "vit_micro_conv4_8",
+            "model": model_config("vit_micro_conv4_8", num_classes=2),
+            "classes": ("ant", "bee"),
+            "preprocess": Preprocess(image_size=(8, 8), channels=1, fit="pad"),
+            "temperature": 1.25,
+            "provenance": {"vitrail": "0.1.0", "dataset": "pets", "seed": 3},
+        }
+        facts = replace(
+            read_facts(kept_run.directory),
+            card=ModelCard.model_validate(known | changes),
+            result=result,
+            counts={"train": 48, "validation": 6, "test": None},
+        )
+        return model_card(facts, "owner/pets")
+
+    return written
 
 
-def text(result: dict = RESULT, **changes: object) -> str:
-    return model_card(card(**changes), "owner/pets", result, {"train": 48, "validation": 6, "test": None})
-
-
-def test_it_says_what_the_model_is_and_how_good() -> None:
+def test_it_says_what_the_model_is_and_how_good(text: Written) -> None:
     lines = text().splitlines()
     assert lines[:2] == ["---", "library_name: vitrail"]
     assert lines.count("---") == 2
@@ -48,13 +66,13 @@ def test_it_says_what_the_model_is_and_how_good() -> None:
     assert "not sure" not in text()
 
 
-def test_without_a_test_it_says_so() -> None:
+def test_without_a_test_it_says_so(text: Written) -> None:
     result = {key: value for key, value in RESULT.items() if key != "test"}
     assert "There were no test images" in text(result)
     assert "There were no test images" not in text()
 
 
-def test_it_names_the_weights_before_it_with_their_licence() -> None:
+def test_it_names_the_weights_before_it_with_their_licence(text: Written) -> None:
     init = {"weights": "run", "digest": "0", "init": {"weights": "hf:other/base", "license": "mit", "digest": "1"}}
     said = text(provenance={"vitrail": "0.1.0", "dataset": "pets", "seed": 3, "init": init})
     assert "- It began with the weights run, which began with hf:other/base." in said
@@ -63,14 +81,14 @@ def test_it_names_the_weights_before_it_with_their_licence() -> None:
     assert "base_model: other/base" in text(provenance={"init": init["init"]})
 
 
-def test_a_threshold_and_many_classes_are_said() -> None:
+def test_a_threshold_and_many_classes_are_said(text: Written) -> None:
     many = tuple(f"class {index}" for index in range(60))
     said = text(classes=many, reject_threshold=0.8)
     assert "class 49, and 10 more." in said
     assert 'Answers at or below a probability of 0.800 say "not sure".' in said
 
 
-def test_a_model_that_gives_several_labels_says_so() -> None:
+def test_a_model_that_gives_several_labels_says_so(text: Written) -> None:
     split = {**SPLIT, "mean_average_precision": 0.8123, "balanced_accuracy": None}
     written = text({**RESULT, "test": split}, multilabel=True)
     assert "gives an image those of 2 labels whose probability is above a half." in written
@@ -80,3 +98,23 @@ def test_a_model_that_gives_several_labels_says_so() -> None:
     assert '.predict("image.jpg").labels' in written
     assert "several" not in text()
     assert '.predict("image.jpg").label\n' in text()
+
+
+def test_the_card_of_a_run_names_it_and_its_weak_points(kept_run: Any) -> None:
+    facts = read_facts(kept_run.directory)
+    written = model_card(facts)
+    assert "# photos-digits-1" in written.splitlines()
+    assert "vitrail predict photos-digits-1 image.jpg" in written
+    assert "This model sorts images into 3 classes; it is right for " in written
+    assert "- Weakest classes, by share found, with their test images: class " in written
+    assert "- Most often taken for another: class " in written
+    assert "/home/ann" not in written
+    assert str(kept_run.path.parent) not in written
+
+
+def test_every_kind_of_run_has_a_card(other_run: Callable[..., Any]) -> None:
+    several = model_card(read_facts(other_run(multilabel=True).directory))
+    assert "- Weakest classes, by average precision, with their test images: class " in several
+    assert "There were no test images" in model_card(read_facts(other_run(test=False).directory))
+    few = model_card(read_facts(other_run(num_classes=10).directory))
+    assert "- Fewer than 10 test images, too few to say much of: class 0, class 1, class 2 and 7 more." in few

@@ -18,7 +18,7 @@ from vitrail.errors import ConfigError, Interrupted
 from vitrail.training.trackers import check_tracker, tracked
 
 ENVIRONMENT = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_ALLOW_FILE_STORE")
-RUN = {"model.embed_dim": 16, "model.depth": 1, "training.log_steps": 10}
+RUN = {"model.embed_dim": 16, "model.depth": 1, "training.log_steps": 10, "evaluation.report": False}
 
 
 @pytest.fixture(autouse=True)

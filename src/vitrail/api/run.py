@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.api.answers import embed, evaluate, predict
+from vitrail.api.inside import report
 from vitrail.api.models import load
 from vitrail.classifier import Classifier
 from vitrail.config import RunConfig
 from vitrail.embedding import Embeddings
 from vitrail.labelling import Predictions
 from vitrail.reporting.run_figures import Picture, run_html
+from vitrail.reporting.run_report import Report
 from vitrail.runs import find_run
 
 
@@ -50,6 +52,10 @@ class Run:
     ) -> Embeddings:
         """As `vitrail.embed`."""
         return embed(self.path, images, output=output, device=device)
+
+    def report(self, *, no_images: bool = False, output: str | Path | None = None, device: str = "auto") -> Report:
+        """As `vitrail.report`."""
+        return report(self.path, no_images=no_images, output=output, device=device)
 
     def figures(self) -> dict[str, Picture]:
         """The pictures of the run by name, such as "curves" and "confusion"; a notebook shows each as it is."""

@@ -24,6 +24,8 @@ def print_training(result: Mapping[str, Any], path: Path) -> None:
     print_line(f"{best} by validation {measure.replace('_', ' ')}, {shown} %")
     print_line(f"{result['model']}, {result['parameters']:,} parameters, {result['total_seconds']:.0f} s in all")
     print_line(f"model, figures and predictions are in {path}")
+    if (path / "report.html").is_file():
+        print_line(f"all about it, to open in a browser: {path / 'report.html'}")
 
 
 def print_answers(predictions: Predictions, output: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""The README.md of a pushed model: what it is, how good it was on which images, how it is used, its limits."""
+"""The README.md of a run and of a pushed model: what it is, how good it was on which images, its use, its limits."""
 
 from __future__ import annotations
 
@@ -7,17 +7,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.checkpoint import ModelCard
+from vitrail.errors import some
+from vitrail.reporting.report_facts import RunFacts, shown_source, without_paths
+from vitrail.reporting.report_findings import (
+    FEW_IMAGES,
+    confused_pairs,
+    data_sentences,
+    headline,
+    percent,
+    worst_first,
+)
 
 MOST_CLASSES = 50  # named one by one
+_MOST_WEAK = 5
 
 
-def model_card(card: ModelCard, repository: str, result: Mapping[str, Any], counts: Mapping[str, int | None]) -> str:
-    """The model card, in Markdown under the metadata that the hub reads.
+def model_card(facts: RunFacts, repository: str | None = None) -> str:
+    """The model card of a finished run, in Markdown under the metadata that the hub reads.
 
-    `result` is what `vitrail train --json` printed, `counts` are the images of each split, None where not known. No
-    path of this machine is in it.
+    With a `repository`, owner/name, it says how the model is used from there. The facts must have the card of the model
+    and a result. No path of this machine is in it.
     """
+    card, result = facts.card, facts.result
+    assert card is not None
+    assert result is not None
     provenance = card.provenance
+    source = facts.name if repository is None else f"hf:{repository}"
     lines = [
         "---",
         "library_name: vitrail",
@@ -29,33 +44,37 @@ def model_card(card: ModelCard, repository: str, result: Mapping[str, Any], coun
         *_base_model(provenance.get("init")),
         "---",
         "",
-        f"# {repository.rpartition('/')[2]}",
+        f"# {facts.name if repository is None else repository.rpartition('/')[2]}",
         "",
         f"{card.model_name}, {result['parameters']:,} parameters, {_task(card)}.",
         "",
         *_classes(card.classes),
         "## Results",
         "",
+        *headline(facts)[:2],
+        "",
         *_results(result),
         "",
+        *_weak(facts),
         "## Training",
         "",
-        *_training(card, result, counts),
+        *_training(facts, card, result),
         "",
         "## Use",
         "",
         "```",
         "pip install vitrail",
-        f"vitrail predict hf:{repository} image.jpg",
+        f"vitrail predict {source} image.jpg",
         "```",
         "",
         "```python",
         "import vitrail",
-        f'vitrail.load("hf:{repository}").predict("image.jpg").{"labels" if card.multilabel else "label"}',
+        f'vitrail.load("{source}").predict("image.jpg").{"labels" if card.multilabel else "label"}',
         "```",
         "",
         f"{_preparation(card)} Probabilities are calibrated by a temperature of {card.temperature:.3g}, fitted on"
         " validation images.",
+        f"On {facts.split} images they are off by {100 * facts.judged['ece']:.1f} points on average.",
         *_threshold(card),
         "",
         "## Limits",
@@ -63,10 +82,36 @@ def model_card(card: ModelCard, repository: str, result: Mapping[str, Any], coun
         "- It knows these classes alone: an image of anything else "
         + ("may get some of them too." if card.multilabel else "gets one of them too."),
         "- The results are of images like those it was trained on; on others, measure them: "
-        f"`vitrail evaluate hf:{repository} DATA`.",
+        f"`vitrail evaluate {source} DATA`.",
+        *_few(facts),
         *_license(provenance.get("init")),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _weak(facts: RunFacts) -> list[str]:
+    """The classes that are found least, and the commonest confusions, where there are mistakes at all."""
+    lines: list[str] = []
+    key, what = ("average_precision", "average precision") if facts.multilabel else ("recall", "share found")
+    rows = [row for row in worst_first(facts) if row[key] is not None and row[key] < 1][:_MOST_WEAK]
+    if rows:
+        told = ", ".join(f"{row['class']} {percent(row[key])} ({row['images']:,})" for row in rows)
+        lines.append(f"- Weakest classes, by {what}, with their {facts.split} images: {told}.")
+    pairs = confused_pairs(facts, most=3)
+    if pairs:
+        told = ", ".join(
+            f"{facts.classes[pair.label]} for {facts.classes[pair.taken]} ({pair.count:,} of {pair.images:,})"
+            for pair in pairs
+        )
+        lines.append(f"- Most often taken for another: {told}.")
+    return [*lines, ""] if lines else []
+
+
+def _few(facts: RunFacts) -> list[str]:
+    few = [str(row["class"]) for row in facts.judged["per_class"] if row["images"] < FEW_IMAGES]
+    if not few:
+        return []
+    return [f"- Fewer than {FEW_IMAGES} {facts.split} images, too few to say much of: {some(few)}."]
 
 
 def _task(card: ModelCard) -> str:
@@ -114,26 +159,28 @@ def _results(result: Mapping[str, Any]) -> list[str]:
     return rows
 
 
-def _training(card: ModelCard, result: Mapping[str, Any], counts: Mapping[str, int | None]) -> list[str]:
-    known = [f"{count:,} {split}" for split, count in counts.items() if count is not None]
+def _training(facts: RunFacts, card: ModelCard, result: Mapping[str, Any]) -> list[str]:
+    known = [f"{count:,} {split}" for split, count in facts.counts.items() if count is not None]
     lines = [
         f"- Data: {card.provenance.get('dataset', 'not stated')}, {', '.join(known)} images.",
+        *(f"- {sentence}." for sentence in data_sentences(facts)),
         f"- Recipe: {result['recipe']}, {result['epochs']:g} epochs, {result['images_seen']:,} images seen, "
         f"{result['train_seconds']:.0f} s of training.",
     ]
     init = card.provenance.get("init")
     if init is not None:
-        lines.append(f"- It began with the weights {init['weights']}{_of_whom(init)}.")
+        lines.append(f"- It began with the weights {shown_source(init['weights'])}{_of_whom(init)}.")
     else:
         lines.append("- It began with random weights.")
     version = card.provenance.get("vitrail")
-    return [*lines, f"- Made with Vitrail {version}, seed {json.dumps(card.provenance.get('seed'))}."]
+    lines.append(f"- Made with Vitrail {version}, seed {json.dumps(card.provenance.get('seed'))}.")
+    return [without_paths(line) for line in lines]
 
 
 def _of_whom(init: Mapping[str, Any]) -> str:
     """The weights before these, back to the first."""
     before = init.get("init")
-    return "" if before is None else f", which began with {before['weights']}{_of_whom(before)}"
+    return "" if before is None else f", which began with {shown_source(before['weights'])}{_of_whom(before)}"
 
 
 def _preparation(card: ModelCard) -> str:
@@ -161,6 +208,7 @@ def _license(init: Mapping[str, Any] | None) -> list[str]:
     lines = ["- No licence is stated here for this model; its owner may add one."]
     while init is not None:
         if init.get("license"):
-            lines.append(f"- The weights {init['weights']} that it began with are under the licence {init['license']}.")
+            named = shown_source(init["weights"])
+            lines.append(f"- The weights {named} that it began with are under the licence {init['license']}.")
         init = init.get("init")
     return lines

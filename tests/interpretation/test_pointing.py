@@ -48,6 +48,9 @@ def test_a_square_has_the_colour_of_its_class() -> None:
               for label in range(3)}  # fmt: skip
     assert all(len(np.unique(color, axis=0)) == 1 for color in colors.values())
     assert len({tuple(color[0]) for color in colors.values()}) == 3
+    blank = planted_squares(10, num_blank=6)
+    assert blank.labels[10:].tolist() == [4] * 6
+    assert blank.regions.any(axis=(1, 2)).tolist() == [True] * 10 + [False] * 6
     assert (planted_squares(40, seed=3).images == planted_squares(40, seed=3).images).all()
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vitrail.figures.coverage import draw_coverage
     from vitrail.figures.curves import draw_curves
     from vitrail.figures.embeddings import draw_embeddings
+    from vitrail.figures.faithfulness import draw_faithfulness
     from vitrail.figures.filters import draw_filters
     from vitrail.figures.layer_probes import draw_layer_probes
     from vitrail.figures.layer_similarity import draw_layer_similarity
@@ -34,6 +35,7 @@ _MODULES = {
     "draw_coverage": "vitrail.figures.coverage",
     "draw_curves": "vitrail.figures.curves",
     "draw_embeddings": "vitrail.figures.embeddings",
+    "draw_faithfulness": "vitrail.figures.faithfulness",
     "draw_filters": "vitrail.figures.filters",
     "draw_layer_probes": "vitrail.figures.layer_probes",
     "draw_layer_similarity": "vitrail.figures.layer_similarity",
@@ -56,6 +58,7 @@ __all__ = [
     "draw_coverage",
     "draw_curves",
     "draw_embeddings",
+    "draw_faithfulness",
     "draw_filters",
     "draw_layer_probes",
     "draw_layer_similarity",

@@ -113,23 +113,30 @@ _COLORS = np.array([(213, 94, 0), (0, 114, 178), (0, 158, 115), (240, 228, 66)],
 
 
 def planted_squares(
-    num_images: int, image_size: int = 32, square_size: int = 8, num_classes: int = 4, seed: int = 0
+    num_images: int,
+    image_size: int = 32,
+    square_size: int = 8,
+    num_classes: int = 4,
+    num_blank: int = 0,
+    seed: int = 0,
 ) -> Planted:
     """Images of noise in which one square, anywhere, has the colour that decides the class; nothing else tells it.
 
-    uint8 (N, image_size, image_size, 3), the classes equally often. Raises ConfigError for sizes or classes that do not
-    fit.
+    uint8 (N, image_size, image_size, 3), the classes equally often. `num_blank` more images, at the end, have no square
+    and class `num_classes`: a model that learns from such too cannot tell a colour by the absence of all others, which
+    has no place. Raises ConfigError for sizes or classes that do not fit.
     """
     if not 0 < square_size < image_size:
         raise ConfigError(f"square_size={square_size} does not fit image_size={image_size}; use less, but at least 1")
     if not 2 <= num_classes <= len(_COLORS):
         raise ConfigError(f"num_classes={num_classes} is not possible; use 2 to {len(_COLORS)}, a colour for each")
     numbers = np.random.default_rng(seed)
-    images = numbers.integers(0, 256, (num_images, image_size, image_size, 3), dtype=np.uint8)
-    labels = numbers.permutation(np.arange(num_images) % num_classes)
+    images = numbers.integers(0, 256, (num_images + num_blank, image_size, image_size, 3), dtype=np.uint8)
+    labels = np.full(len(images), num_classes)
+    labels[:num_images] = numbers.permutation(np.arange(num_images) % num_classes)
     regions = np.zeros(images.shape[:3], np.bool_)
     corners = numbers.integers(0, image_size - square_size + 1, (num_images, 2))
     for index, (top, left) in enumerate(corners.tolist()):
         regions[index, top : top + square_size, left : left + square_size] = True
-    images[regions] = np.repeat(_COLORS[labels], square_size**2, axis=0)
+    images[regions] = np.repeat(_COLORS[labels[:num_images]], square_size**2, axis=0)
     return Planted(images, labels.astype(np.int64), regions)

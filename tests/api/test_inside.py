@@ -31,3 +31,11 @@ def test_explain_takes_other_sizes(digits_run, scan):
     (row,) = vitrail.explain(digits_run, [scan], image_size=16)
     assert row.found is not None
     assert row.found["map_size"] == [4, 4]
+
+
+def test_inspect_draws_what_is_inside(digits_run, scan):
+    found = vitrail.inspect(digits_run, output="inside")
+    assert (found.run, found.folder, dict(found.missing)) == (str(digits_run), Path("inside"), {})
+    assert all(figure.path.is_file() for figure in found.figures)
+    other = vitrail.inspect(digits_run, "digits", output="inside", image_size=16)
+    assert other.numbers["attention_entropy"]["largest"] > found.numbers["attention_entropy"]["largest"]

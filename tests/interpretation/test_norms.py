@@ -30,21 +30,22 @@ def test_lengths_that_merely_spread_are_none(spread):
 
 
 def test_two_kinds_of_patches_are_none():
-    """Background of one length, and objects twice as long."""
-    norms = lengths(0.02)
-    norms[:, :, :15] *= 2
-    found = find_outliers(norms)
-    assert found.layers == ()
-    assert not found.shares.any()
+    """Background of one length, and objects of another in every layer, as strokes on nothing are."""
+    for times, part in ((2, 15), (7, 3)):
+        norms = lengths(0.02)
+        norms[:, :, :part] *= times
+        found = find_outliers(norms)
+        assert found.layers == ()
+        assert not found.shares.any()
 
 
 def test_early_layers_and_single_tokens_are_no_reason_to_warn():
     norms = lengths()
-    norms[0, :, 3] *= 10
+    norms[1, :, 3] *= 10
     norms[5, 0, 3] *= 10
     found = find_outliers(norms)
     assert found.layers == ()
-    assert found.shares[0] > 0.02
+    assert found.shares[1] > 0.02
     assert 0 < found.shares[5] < 0.005
 
 

@@ -158,7 +158,8 @@ def _token_norms(subject: Subject) -> Drawn:
     outliers = find_outliers(found.norms)
     percentiles = np.nanpercentile(found.norms, _PERCENTILES, axis=(1, 2)).T
     prefix = found.prefix_norms if found.prefix_norms.shape[1] else None
-    figure = figures.draw_token_norms(percentiles, outliers.shares, outliers.thresholds, prefix)
+    limits = outliers.thresholds if outliers.layers else None
+    figure = figures.draw_token_norms(percentiles, outliers.shares, limits, prefix)
     reading = (
         "The band is how long nearly all patch tokens are after each layer: tokens far above it are outliers, in which "
         "some large models keep notes of the whole image, and which spoil attention maps"

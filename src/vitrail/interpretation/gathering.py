@@ -26,7 +26,7 @@ from vitrail.models.families import AnyModelConfig
 MOST_ATTENDING = 64  # images whose attention and tokens are looked at
 MOST_IMAGES = 1000  # images of a split whose vectors are looked at
 LEAST_IMAGES = 100
-MOST_ROWS = 768  # tokens that layers are compared by; ten times as many change a similarity by less than 0.02
+MOST_ROWS = 768  # tokens that layers are compared by; four times as many changed a similarity by less than 0.01
 _MOST_TOKENS = 260  # of an image; of more, fewer images are looked at, as attention grows with their square
 _LEAST_ATTENDING = 8
 _BATCH_VALUES = 2**25  # numbers held for a batch: 128 MiB

@@ -39,8 +39,8 @@ def probe_layers(train: Sequence[Labelled], validation: Sequence[Labelled]) -> L
 
     Both have a part for each layer. Values are standardised by the training vectors; the strength is chosen among the
     training images alone, leaving one out at a time, so that validation images are only read. A ridge classifier has a
-    closed form: it takes a hundredth of the time of a logistic regression and ranks layers as that does. Alain and
-    Bengio 2017. Raises DataError for training images of one class, or no images to read it on.
+    closed form: on MNIST it took a thirtieth of the time of `linear_probe` and ranked layers alike. Alain and Bengio
+    2017. Raises DataError for training images of one class, or no images to read it on.
     """
     hits = np.array([_hits(*parts) for parts in zip(train, validation, strict=True)])
     number = len(validation[0].labels)

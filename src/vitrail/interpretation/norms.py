@@ -39,8 +39,8 @@ class Outliers(NamedTuple):
 def find_outliers(norms: NDArray[Any]) -> Outliers:
     """The outliers among norms (L, B, P) of patches after each layer; NaN for patches that take no part.
 
-    An outlier is 3 times as long as the layer's median patch, 6 robust standard deviations longer, and has grown 3 times
-    as much since the first layer as the median patch.
+    An outlier is 3 times as long as the layer's median patch, 6 robust standard deviations longer, and has grown 3
+    times as much since the first layer as the median patch.
     """
     values = np.asarray(norms, np.float64)
     flat = values.reshape(len(values), -1)

@@ -51,3 +51,9 @@ def test_a_figure_shows_itself(digits_run):
     picture = vitrail.Run(digits_run).figures()["confusion"]
     assert picture._repr_png_().startswith(b"\x89PNG")
     assert picture._repr_png_() == picture.path.read_bytes()
+
+
+def test_a_run_writes_its_report(digits_run, tmp_path):
+    report = vitrail.Run(digits_run).report(no_images=True, output=tmp_path / "report.html", device="cpu")
+    assert report.path == tmp_path / "report.html"
+    assert "<h1>digits</h1>" in report.path.read_text(encoding="utf-8")

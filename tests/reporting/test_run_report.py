@@ -101,7 +101,8 @@ def test_a_finished_run_lacks_nothing(whole: tuple[Page, Any]) -> None:
     assert done.missing == ()
     assert "What this report lacks" not in page.text
     for heading in (
-        "What stands out", "Data", "Training", "Results", "By class", "Confusions", "Can its probabilities be believed?",
+        "What stands out", "Data", "Training", "Results", "By class", "Confusions",
+        "Can its probabilities be believed?",
         "Best", "Worst", "Least certain", "Inside the model", "Cost", "How to make it again", "All settings",
     ):  # fmt: skip
         assert f"\n{heading}\n" in page.text or f"{heading}\n" in page.text, heading

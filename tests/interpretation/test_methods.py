@@ -267,26 +267,21 @@ def test_every_method_says_how_to_read_it() -> None:
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
-        (lambda: built("class token"), "occlusion"),  # small images: 15 windows
+        (lambda: built("class token"), "occlusion"),  # of 16x24 pixels
         (lambda: vitrail.create_model("vit_micro_conv8_28", in_chans=1), "occlusion"),
         (lambda: vitrail.create_model("cct_2_3x2_32"), "occlusion"),
         (lambda: vitrail.create_model("resnet18_32"), "occlusion"),
         (lambda: vitrail.create_model("vit_tiny_patch16_224", depth=1), "relevance"),
         (lambda: vitrail.create_model("cct_7_7x2_224", depth=1), "relevance"),
         (lambda: vitrail.create_model("resnet18"), "grad_cam"),
-        (lambda: of_windows(), "grad_cam"),
     ],
 )
-def test_the_default_is_occlusion_where_that_is_cheap(
-    model: Callable[[], Any], expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_is_occlusion_of_small_images(model: Callable[[], Any], expected: str) -> None:
     """Measured on small images to be more faithful than attention; on large ones it takes hundreds of passes."""
-    monkeypatch.setattr("vitrail.interpretation.occlusion.WINDOWS", 14)
     assert default_method(subject_of(model())) == expected
 
 
-def test_what_is_left_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitrail.interpretation.occlusion.WINDOWS", 14)
+def test_what_is_left_is_the_default() -> None:
     assert default_method(exported()) == "occlusion"
     model = vitrail.create_model("vit_tiny_patch16_224", depth=1)
     model.merge_tokens(1)

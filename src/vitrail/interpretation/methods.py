@@ -13,13 +13,13 @@ from torch import Tensor
 from vitrail.errors import ConfigError, suggest
 from vitrail.interpretation.attention import attention_map, relevance, rollout
 from vitrail.interpretation.gradients import batches, check_grad_cam, grad_cam, integrated_gradients
-from vitrail.interpretation.occlusion import num_passes, occlusion
+from vitrail.interpretation.occlusion import occlusion
 from vitrail.interpretation.subjects import Subject
 from vitrail.interpretation.targets import Target
 from vitrail.interpretation.traces import Trace, check_attention, trace
 from vitrail.models.cnn import TimmModel
 
-CHEAP_PASSES = 256  # forward passes an image: of a model for images of 64 pixels, some tenths of a second
+SMALL_PIXELS = 112  # of the longer side of images: below, tokens and last maps are few, and 226 passes are soon done
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ def possible_methods(subject: Subject) -> list[str]:
 
 
 def default_method(subject: Subject) -> str:
-    """The method where none is asked for: occlusion where it is cheap, else relevance with attention, else grad_cam.
+    """The method where none is asked for: occlusion for small images, else relevance with attention, else grad_cam.
 
-    It is cheap for small images, of which tokens and last maps are as coarse as 4x4; measured there, it is the most
-    faithful of the methods whose maps can be looked at. docs/guides/faithfulness.md has the figures.
+    Tokens and last maps of small images are as coarse as 4x4; measured there, occlusion is the most faithful of the
+    methods whose maps can be looked at, and it is cheap. docs/guides/faithfulness.md has the figures.
     """
-    if subject.model is None or num_passes(subject, subject.blank().shape[1:3]) <= CHEAP_PASSES:
+    if subject.model is None or max(subject.blank().shape[1:3]) < SMALL_PIXELS:
         return "occlusion"
     return next(name for name in ("relevance", "grad_cam", "occlusion") if METHODS[name].lacks(subject) is None)
 

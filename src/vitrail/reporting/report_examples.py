@@ -82,11 +82,12 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Examples:
-    """All examples of a report; `reading` says what the overlays show, `missing` what could not be had and why."""
+    """All examples of a report; `reading` and `colours` say what overlays show, `missing` what could not be had."""
 
     groups: tuple[Group, ...] = ()
     confusions: tuple[Confusion, ...] = ()
     reading: str = ""
+    colours: str = ""
     missing: tuple[str, ...] = ()
 
     @property
@@ -141,14 +142,14 @@ def make_examples(
     """
     kinds = chosen_groups(answers)
     found = _Gallery(answers, classes, images)
-    overlays, reading, missing = dict[int, str](), "", list[str]()
+    overlays, reading, colours, missing = dict[int, str](), "", "", list[str]()
     if images is None:
         missing.append(f"The {answers.split} images are not here, so that none is shown")
     elif classifier is not None:
         most = _EXPLAINED[sum(image_seconds > limit for limit in (_SLOW, _SLOWEST))]
         explained = np.unique(np.concatenate([places[:most] for places in kinds.values()]))
         try:
-            overlays, reading = _overlays(classifier, answers, found, explained)
+            overlays, reading, colours = _overlays(classifier, answers, found, explained)
         except VitrailError as error:
             missing.append(f"Answers are not explained: {error}")
     told = {
@@ -165,7 +166,7 @@ def make_examples(
     confusions = [
         Confusion(sentence, tuple(found.example(place) for place in places.tolist())) for sentence, places in mistakes
     ]
-    return Examples(tuple(groups), tuple(confusions), reading, tuple(missing))
+    return Examples(tuple(groups), tuple(confusions), reading, colours, tuple(missing))
 
 
 def _of_pairs(answers: Answers, pairs: Sequence[Pair], classes: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
@@ -232,11 +233,11 @@ def _by_name(wanted: Sequence[str], names: Sequence[str]) -> dict[int, int]:
 
 def _overlays(
     classifier: Classifier, answers: Answers, gallery: _Gallery, places: np.ndarray
-) -> tuple[dict[int, str], str]:
-    """The evidence for each answer laid over its image, by place, and how it is to be read."""
+) -> tuple[dict[int, str], str, str]:
+    """The evidence for each answer laid over its image, by place, how it is to be read, and what colours mean."""
     known = {place: pixels for place in places.tolist() if (pixels := gallery.pixels(place)) is not None}
     if not known:
-        return {}, ""
+        return {}, "", ""
     subject = Subject.of(classifier.engine, classifier.card.model)
     method = default_method(subject)
     targets = [Target(_target(answers, place)) for place in known]
@@ -246,7 +247,8 @@ def _overlays(
         place: thumbnail(_painted(visible(pixels[None])[0], evidence, signed=entry.signed), SIDE)
         for (place, pixels), evidence in zip(known.items(), maps, strict=True)
     }
-    return painted, f"{method.replace('_', ' ').capitalize()}: {entry.reading}"
+    colours = "orange speaks for it, blue against" if entry.signed else "the more of it, the brighter"
+    return painted, f"{method.replace('_', ' ').capitalize()}: {entry.reading}", colours
 
 
 def _target(answers: Answers, place: int) -> int:

@@ -1,9 +1,8 @@
 """The README's pictures of what `inspect`, `explain` and `report` show, in docs/images/.
 
-inspect.png is the paper's figure 7 of a plain ViT with patches of 4x4, as the mnist recipe trains it; explain.png the
-default method on a test photograph of each of some kinds of clothing; report.png the top of that model's report, as
-Chromium shows it. Runs that are named are taken; others are trained first. Needs VITRAIL_DATA to hold mnist/ and
-clothing/, and chromium, which is left out where it is missing.
+inspect.png is the paper's figure 7 of a plain ViT with patches of 4x4 on MNIST; explain.png and report.png are of
+`vitrail train mnist`: test images under their evidence, and parts of the report as Chromium shows it. Runs that are
+named are taken; others are trained first. Needs VITRAIL_DATA to hold mnist/, and chromium for report.png.
 """
 # Matplotlib leaves its keyword arguments open.
 # pyright: reportUnknownMemberType=false
@@ -11,8 +10,6 @@ clothing/, and chromium, which is left out where it is missing.
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 import vitrail
+from vitrail.data.sources import open_dataset
 from vitrail.engines.pytorch import TorchEngine
 from vitrail.figures import save_figure, style
 from vitrail.figures.grid import image_panel
@@ -37,9 +35,10 @@ PICTURES = Path(__file__).parents[1] / "docs" / "images"
 # The recipe's model has a convolutional stem; the paper's projects patches. Positions begin at zero, so that a few
 # minutes show what is learned of them rather than what they began with.
 PLAIN = ("stem=linear", "patch_size=4", "depth=6", "num_heads=4", "pos_embed_std=0")
-FINE = ("--set", "model.patch_size=8", "--set", "training.imbalance=none")  # maps of 8x8 rather than of 4x4
-KINDS = ("dress", "hat", "pants", "shirt", "shoes", "t-shirt")
-SCREEN = (1200, 900)  # of which the report's top is shown
+METHOD = "occlusion"  # the default of small images
+PAIRS = ((3, 8), (4, 9), (7, 1), (5, 6), (8, 3), (9, 4), (2, 7), (0, 6))  # a digit, and what it might be taken for
+PARTS = ("", "answers", "inside")  # of the report: its top, and sections
+PART_SIZE, GAP = (540, 930), 12  # pixels, as of a large phone
 
 
 def main() -> None:
@@ -49,25 +48,21 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=("inspect", "explain", "report"), help="these pictures alone")
     options = parser.parse_args()
     wanted = options.only or ("inspect", "explain", "report")
-    data = Path(os.environ["VITRAIL_DATA"])
     with tempfile.TemporaryDirectory() as scratch:
         if "inspect" in wanted:
-            run = options.inspected or _trained(
-                Path(scratch, "mnist"), "mnist", *(f"--set=model.{one}" for one in PLAIN)
-            )
+            settings = (part for setting in PLAIN for part in ("--set", f"model.{setting}"))
+            run = options.inspected or _trained(Path(scratch, "plain"), *settings)
             save_figure(_inside(run), PICTURES / "inspect.png")
         if {"explain", "report"} & {*wanted}:
-            run = options.explained or _trained(
-                Path(scratch, "clothing"), str(data / "clothing"), *FINE, "--time", "5m"
-            )
+            run = options.explained or _trained(Path(scratch, "mnist"))
             if "explain" in wanted:
-                save_figure(_evidence(run, data / "clothing" / "test"), PICTURES / "explain.png")
+                save_figure(_evidence(run), PICTURES / "explain.png")
             if "report" in wanted:
                 _photograph(run, PICTURES / "report.png")
 
 
 def _trained(run: Path, *arguments: str) -> Path:
-    run_vitrail("train", *arguments, "--out", str(run))
+    run_vitrail("train", "mnist", *arguments, "--out", str(run))
     return run
 
 
@@ -117,43 +112,52 @@ def _inside(run: Path) -> Figure:
     return figure
 
 
-def _evidence(run: Path, folder: Path) -> Figure:
-    """The first test photograph of some kinds, and below it the same under its evidence."""
+def _evidence(run: Path) -> Figure:
+    """The first test images of some digits, under what speaks for each, and for it rather than another."""
     classifier = vitrail.load(run)
-    found = [classifier.explain(min((folder / kind).iterdir())) for kind in KINDS]
+    test = open_dataset("mnist").read("test")
     figure = style.new_figure(10.6, 4.5)
-    figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.05)
-    rows = figure.subplots(2, len(KINDS))
-    for kind, explanation, above, below in zip(KINDS, found, *rows, strict=True):
-        for axes, pixels in ((above, explanation.original), (below, explanation.overlay())):
-            image_panel(axes, pixels)
-            axes.set_anchor("S" if axes is above else "N")
-        prediction = explanation.prediction
-        assert prediction is not None
-        assert prediction.probability is not None
-        right = prediction.label == kind
-        text = f"{prediction.label} {style.percent(prediction.probability, 0)} {'✓' if right else '✗'}"
-        below.set_xlabel(text, **style.text_style(color=style.RIGHT if right else style.WRONG))
-    title = f"What speaks for the predicted class ({found[0].method})"
+    figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.03)
+    grid = figure.subplots(3, len(PAIRS))
+    for (digit, other), column in zip(PAIRS, grid.T, strict=True):
+        pixels = test.pixels[int(np.flatnonzero(test.labels == digit)[0])]
+        alone = classifier.explain(pixels, METHOD, str(digit))
+        contrasted = classifier.explain(pixels, METHOD, str(digit), str(other))
+        for axes, shown, text in zip(
+            column,
+            (pixels, alone.overlay(), contrasted.overlay()),
+            ("", f"for {digit}", f"for {digit} rather than {other}"),
+            strict=True,
+        ):
+            image_panel(axes, shown)
+            axes.set_xlabel(text, **style.text_style())
+    title = f"What speaks for a digit (orange) and against it (blue), by {METHOD}"
     figure.suptitle(title, x=0.008, horizontalalignment="left", **style.text_style(style.HEADING_SIZE))
     return figure
 
 
 def _photograph(run: Path, path: Path) -> None:
-    """The top of the run's report as a browser shows it."""
+    """Parts of the run's report, side by side, as a browser shows them on a small screen."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
-        print("chromium is not here, so report.png is left as it is")
-        return
+        raise SystemExit("report.png needs chromium; install it, or name the other pictures after --only")
+    width, height = PART_SIZE
+    picture = Image.new("RGB", (len(PARTS) * (width + GAP) - GAP, height), style.FAINT)
     with tempfile.TemporaryDirectory() as folder:
         page, shot = Path(folder, "report.html"), Path(folder, "report.png")
         vitrail.report(run, output=page)
-        command = [browser, "--headless", "--no-sandbox", "--hide-scrollbars", f"--user-data-dir={folder}/profile"]
-        size = f"--window-size={SCREEN[0]},{SCREEN[1]}"
-        subprocess.run([*command, size, f"--screenshot={shot}", page.as_uri()], check=True, stderr=subprocess.DEVNULL)
-        content = io.BytesIO()
-        Image.open(shot).convert("RGB").quantize(128).save(content, "PNG", optimize=True)
-    path.write_bytes(content.getvalue())
+        whole = page.read_text(encoding="utf-8")
+        for place, name in enumerate(PARTS):
+            # Headless Chromium shows nothing at an anchor, so what comes before is cut away.
+            start = whole.index("<header>")
+            end = whole.index(f'<section aria-labelledby="{name}">') if name else start
+            page.write_text(whole[:start] + whole[end:], encoding="utf-8")
+            command = [browser, "--headless", "--no-sandbox", "--hide-scrollbars", f"--user-data-dir={folder}/profile"]
+            options = [f"--window-size={width},{height}", f"--screenshot={shot}", page.as_uri()]
+            subprocess.run([*command, *options], check=True, stderr=subprocess.DEVNULL)
+            with Image.open(shot) as part:
+                picture.paste(part.convert("RGB"), (place * (width + GAP), 0))
+    picture.save(path, optimize=True)
 
 
 if __name__ == "__main__":

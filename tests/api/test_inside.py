@@ -30,7 +30,7 @@ def test_explain_writes_what_the_classifier_says(digits_run, scan):
 def test_explain_takes_other_sizes(digits_run, scan):
     (row,) = vitrail.explain(digits_run, [scan], image_size=16)
     assert row.found is not None
-    assert row.found["map_size"] == [4, 4]
+    assert row.found["map_size"] == [16, 16]  # a value a pixel: 8 otherwise
 
 
 def test_inspect_draws_what_is_inside(digits_run, scan):

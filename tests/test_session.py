@@ -20,8 +20,10 @@ from vitrail.engines.pytorch import TorchEngine
 from vitrail.errors import ConfigError
 from vitrail.evaluation.calibration import validated_temperature
 from vitrail.preparation import Request, prepare_new
+from vitrail.reporting.training_report import REPORT_IMAGES, REPORT_SECONDS
 from vitrail.runs import RunDirectory
 from vitrail.session import say_nothing, train_model, train_prepared
+from vitrail.training.plans import Timing
 
 SMALL = {"model.embed_dim": 16, "model.depth": 1, "evaluation.report": False}
 
@@ -168,3 +170,24 @@ def test_enough_validation_images_calibrate(digits_run):
     metrics = RunDirectory(digits_run).result()["validation"]
     assert card.temperature == metrics["temperature"] != 1
     assert metrics["loss"] < metrics["loss_uncalibrated"]
+
+
+def test_the_report_comes_after_the_result_and_time_is_left_for_it(tmp_path, monkeypatch):
+    told, reserved = [], []
+
+    def report(directory, classifier, result, train, images):
+        assert directory.result() == result
+        told.append(({*images}, len(train), classifier.card == read_card(directory.path)))
+
+    def planned(*arguments):
+        reserved.append(arguments)
+        return Timing(*arguments)
+
+    monkeypatch.setattr("vitrail.session.report_training", report)
+    monkeypatch.setattr("vitrail.training.plans.Timing", planned)
+    for wanted in (True, False):
+        settings = SMALL | {"evaluation.report": wanted}
+        vitrail.train("digits", epochs=1, settings=settings, out=tmp_path / str(wanted))
+    assert told == [({"validation", "test"}, 1259, True)]
+    (_, images, seconds), (_, fewer, less) = reserved
+    assert (images - fewer, seconds - less) == (REPORT_IMAGES, REPORT_SECONDS)

@@ -51,6 +51,12 @@ def test_without_images_or_a_model_the_figures_are_those_from_before(
     assert look_inside(inspected.directory, inspected.classifier, {}, keep=True) == first[1]
 
 
+def test_what_needs_no_images_is_drawn_without_them(made_run: Any) -> None:
+    found = look_inside(made_run.directory, made_run.classifier, {}, keep=True)
+    assert [figure.title for figure in found.figures] == ["Patch filters", "Position similarity"]
+    assert found.absent
+
+
 def test_what_fails_is_said(inspected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*told: object, **how: object) -> None:
         raise ConfigError("There is no such layer")

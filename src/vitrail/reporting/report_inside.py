@@ -34,11 +34,12 @@ def look_inside(
 ) -> Inside:
     """The figures of a run's model, drawn with the images that are there; with `keep` they stay in its inspection/.
 
-    Without a classifier, or where that fails, they are those that were drawn before, if any were.
+    Without a classifier, or where that fails, they are those that were drawn before, if any were; so without images,
+    else those that need none.
     """
     missing: list[str] = []
     folder = directory.path / FOLDER
-    if classifier is not None and images:
+    if classifier is not None and (images or not (folder / "inspection.json").is_file()):
         try:
             if keep:
                 return _drawn(classifier, images, folder, directory)

@@ -34,16 +34,7 @@ def model_card(facts: RunFacts, repository: str | None = None) -> str:
     provenance = card.provenance
     source = facts.name if repository is None else f"hf:{repository}"
     lines = [
-        "---",
-        "library_name: vitrail",
-        "pipeline_tag: image-classification",
-        "tags:",
-        "- image-classification",
-        "- vision",
-        "- vitrail",
-        *_base_model(provenance.get("init")),
-        "---",
-        "",
+        *_metadata(provenance.get("init")),
         f"# {facts.name if repository is None else repository.rpartition('/')[2]}",
         "",
         f"{card.model_name}, {result['parameters']:,} parameters, {_task(card)}.",
@@ -120,9 +111,12 @@ def _task(card: ModelCard) -> str:
     return f"sorts images into {len(card.classes)} classes"
 
 
-def _base_model(init: Mapping[str, Any] | None) -> list[str]:
+def _metadata(init: Mapping[str, Any] | None) -> list[str]:
+    """What the hub reads, with the model of the hub that this one began with."""
     name = "" if init is None else str(init["weights"])
-    return [f"base_model: {name.removeprefix('hf:')}"] if name.startswith("hf:") else []
+    base = [f"base_model: {name.removeprefix('hf:')}"] if name.startswith("hf:") else []
+    tags = ["tags:", "- image-classification", "- vision", "- vitrail"]
+    return ["---", "library_name: vitrail", "pipeline_tag: image-classification", *tags, *base, "---", ""]
 
 
 def _classes(classes: tuple[str, ...]) -> list[str]:

@@ -29,6 +29,7 @@ _TIMM = {
     "timm attention pooling": "test_vit3",
     "timm rotary": "test_vit4",
     "timm convolutions": "test_resnet",
+    "timm differences": "vit_dwee_patch16_reg1_gap_256",
     "timm windows": "swin_tiny_patch4_window7_224",
 }
 OURS = (*_VIT, "compact", "maps")
@@ -36,7 +37,7 @@ ATTENDING = (*OURS, "timm class token", "timm registers", "timm attention poolin
 
 
 def small_model(family: str) -> nn.Module:
-    """A model that is small but for "timm windows", with weights that make attention far from uniform."""
+    """A model, small but for those of windows and differences, with weights that make attention far from uniform."""
     with torch.random.fork_rng([]):
         torch.manual_seed(3)
         model = _built(family)
@@ -59,7 +60,7 @@ def _built(family: str) -> nn.Module:
         return vitrail.create_model("attention2d_micro_conv4_32", **size, embed_dim=24, num_heads=2, depth=2)
     if family == "convolutions":
         return vitrail.create_model("resnet18_32", **size)
-    side = 224 if family == "timm windows" else 64
+    side = {"timm windows": 224, "timm differences": 256}.get(family, 64)
     return TimmModel(TimmConfig(name=_TIMM[family], image_size=(side, side), num_classes=5))
 
 

@@ -75,7 +75,9 @@ def test_relevance_is_that_of_attention_written_out(family):
             read = found.readout[index]
         else:  # a mean's probability is its weight, and that weight's gradient is the pooled vector's times the token
             counted = found.readout[index] > 0
-            read = (gradients[-1][index] * found.tokens[index].detach()).sum(dim=1).clamp(min=0) * counted
+            parts = (gradients[-1][index] * found.tokens[index].detach()).sum(dim=1)
+            read = torch.where(torch.arange(len(parts)) < found.num_prefix_tokens, parts.abs(), parts.clamp(min=0))
+            read = read * counted
         for token in range(len(read)):
             expected[index] += read[token] * product[token]
     maps = relevance(trace(model, images, gradients=True), TARGETS)
@@ -139,6 +141,15 @@ def test_a_map_does_not_depend_on_the_rest_of_the_batch(family):
     together = relevance(trace(model, images, gradients=True), TARGETS)
     alone = relevance(trace(model, images[1:], gradients=True), TARGETS[1:])
     torch.testing.assert_close(together[1:], alone, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ATTENDING)
+def test_every_class_has_evidence_whatever_its_logit(family):
+    model = small_model(family)
+    images = some_images(model)
+    for index in range(5):
+        maps = relevance(trace(model, images, gradients=True), [Target(index)] * 2)
+        assert (maps.flatten(1).amax(dim=1) > 0).all(), index
 
 
 def test_padding_is_no_evidence():

@@ -64,14 +64,26 @@ def relevance(found: Trace, targets: Sequence[Target]) -> Tensor:
         one = weights.new_ones(len(weights), 1)
         pooled = _through(one, found.pool, of_heads[-1])
         weights[:, -pooled.shape[1] :] = pooled
-    elif bool((found.readout > 0).sum(dim=1).max() == 1):  # a token's, which there is nothing to choose of
-        weights = found.readout.detach()
     else:
-        # Probability times its gradient, of weights that mix tokens: gradient times token, summed.
-        weights = (of_tokens * found.tokens.detach()).sum(dim=2).clamp(min=0) * (found.readout > 0)
+        weights = _read(found, of_tokens)
     for attended, gradient in zip(reversed(found.blocks), reversed(gradients), strict=True):
         weights = weights + _through(weights, attended, gradient)
     return found.of_patches(weights)
+
+
+def _read(found: Trace, gradient: Tensor) -> Tensor:
+    """How much of the target each token brings to a mean or to a prefix token that is read, (B, N).
+
+    Probability times its gradient, of weights that mix tokens, is gradient times token. A prefix token has no place
+    that could speak against the target, so its size counts. Where nothing speaks for it, tokens count as they are read.
+    """
+    shares = found.readout.detach()
+    if bool((shares > 0).sum(dim=1).max() == 1):  # one token alone: there is nothing to choose
+        return shares
+    parts = (gradient * found.tokens.detach()).sum(dim=2)
+    num_prefix = found.num_prefix_tokens
+    parts = torch.cat([parts[:, :num_prefix].abs(), parts[:, num_prefix:].clamp(min=0)], dim=1) * (shares > 0)
+    return torch.where(parts.sum(dim=1, keepdim=True) > 0, parts, shares)
 
 
 def _through(weights: Tensor, attended: Attended, gradient: Tensor | None = None) -> Tensor:

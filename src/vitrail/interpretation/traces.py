@@ -171,6 +171,11 @@ def _of_timm(model: TimmModel, images: Tensor) -> Trace:
     if watch.seen and watch.seen[-1].query.shape[2] == 1 and getattr(net, "attn_pool", None) is not None:
         pool = watch.seen.pop()
     whole = (len(images), num_tokens)
+    depth = len(blocks) if isinstance(blocks, nn.ModuleList | nn.Sequential) else len(watch.seen)
+    if watch.seen and len(watch.seen) != depth:  # as in differential and parallel attention
+        raise ConfigError(
+            f"The blocks of timm's {model.config.name} attend more than once each, and their maps are no chain; {_REST}"
+        )
     if not watch.seen or any(
         (len(seen.query), seen.query.shape[2]) != whole or seen.key.shape[2] != num_tokens for seen in watch.seen
     ):

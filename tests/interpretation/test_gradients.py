@@ -24,6 +24,7 @@ from vitrail.interpretation.gradients import (
 )
 from vitrail.interpretation.subjects import Subject
 from vitrail.interpretation.targets import Target
+from vitrail.models import create_model
 
 CPU = torch.device("cpu")
 OF_TOKENS = ("class token", "mean", "registers", "both", "distilled", "attention pooling", "rotary", "compact", "maps")
@@ -147,13 +148,20 @@ def test_the_norm_is_what_the_last_attention_reads() -> None:
 
 
 def test_batches_are_bounded() -> None:
+    small = Subject(lambda images: images, np.zeros(3))
     images = np.zeros((MOST_IMAGES + 3, 4, 6, 3), np.uint8)
     targets = [Target(index) for index in range(len(images))]
-    parts = list(batches(images, targets, CPU))
+    parts = list(batches(small, images, targets))
     assert [batch.shape for batch, _ in parts] == [(MOST_IMAGES, 3, 4, 6), (3, 3, 4, 6)]
-    assert [target for _, part in parts for target in part] == targets
-    large = batches(np.zeros((7, 224, 224, 3), np.uint8), targets[:7], CPU)
+    assert [target.index for _, wanted in parts for target in wanted] == list(range(len(images)))
+    large = batches(small, np.zeros((7, 224, 224, 3), np.uint8), targets[:7])
     assert [len(batch) for batch, _ in large] == [6, 1]
+
+
+def test_batches_are_smaller_where_there_are_many_patches() -> None:
+    model = create_model("vit_tiny_patch16_224", image_size=128, patch_size=4)
+    subject, images = Subject(lambda images: images, np.zeros(3), model), np.zeros((6, 128, 128, 3), np.uint8)
+    assert [len(batch) for batch, _ in batches(subject, images, [Target(0)] * 6)] == [2, 2, 2]
 
 
 def test_fixed_weights_share_memory_and_take_no_gradient() -> None:
@@ -203,8 +211,6 @@ def test_integrated_gradients_are_captums(family: str) -> None:
 @hypothesis.settings(max_examples=8, deadline=None)
 @hypothesis.given(strategies.data())
 def test_integrated_gradients_sum_to_the_difference(data: strategies.DataObject) -> None:
-    from vitrail.models import create_model
-
     pool = data.draw(strategies.sampled_from(["token", "avg", "token_avg", "map"]))
     masked = data.draw(strategies.booleans())
     index, against = data.draw(strategies.permutations(range(4)))[:2]

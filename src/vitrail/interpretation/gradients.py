@@ -29,7 +29,9 @@ from vitrail.models.vit import VisionTransformer
 
 STEPS = 50  # places between the fill colour and the image at which integrated gradients looks; Captum's own number
 MEMORY_VALUES = 2**20  # input values of one pass whose inside is kept for its gradients: 6 images of 224x224 RGB
-MOST_IMAGES = 16  # of one such pass: small images may be cut into as many patches as large ones
+MOST_IMAGES = 16  # of one such pass
+KEPT_VALUES = 2**27  # of all tokens and blocks of one such pass, half a GiB; small images may have many patches
+_KEPT_RATE = 20  # values that a block keeps for its gradients for each value of its tokens
 
 
 class _Seen(NamedTuple):
@@ -41,13 +43,24 @@ class _Seen(NamedTuple):
 
 
 def batches(
-    images: np.ndarray, targets: Sequence[Target], device: torch.device
+    subject: Subject, images: np.ndarray, targets: Sequence[Target]
 ) -> Iterator[tuple[Tensor, Sequence[Target]]]:
     """Images (B, C, H, W) uint8 on the device, with their targets, as many as memory holds with their inside."""
     tensors = channels_first(images)
-    size = max(1, min(MOST_IMAGES, MEMORY_VALUES // tensors[0].numel()))
+    size = _most_images(subject, images[0])
     for start in range(0, len(tensors), size):
-        yield tensors[start : start + size].to(device), targets[start : start + size]
+        yield tensors[start : start + size].to(subject.device), targets[start : start + size]
+
+
+def _most_images(subject: Subject, image: np.ndarray) -> int:
+    """How many images like this one (H, W, channels) go through the model at once, with their inside kept."""
+    most = min(MOST_IMAGES, MEMORY_VALUES // image.size)
+    config: Any = getattr(subject.model, "config", None)
+    grid = getattr(getattr(subject.model, "patch_embed", None), "grid", None)
+    if callable(grid):
+        rows, columns = cast("tuple[int, int]", grid(*image.shape[:2]))
+        most = min(most, KEPT_VALUES // (_KEPT_RATE * rows * columns * config.embed_dim * config.depth))
+    return max(1, most)
 
 
 def grad_cam(subject: Subject, images: np.ndarray, targets: Sequence[Target]) -> np.ndarray:
@@ -60,7 +73,7 @@ def grad_cam(subject: Subject, images: np.ndarray, targets: Sequence[Target]) ->
     model = subject.model
     assert model is not None
     found: list[Tensor] = []
-    for batch, wanted in batches(images, targets, subject.device):
+    for batch, wanted in batches(subject, images, targets):
         norm = attention_norm(model)
         seen = _last_maps(model, batch, wanted) if norm is None else _last_tokens(model, norm, batch, wanted)
         found.append(_weighed(seen).cpu())
@@ -181,7 +194,7 @@ def integrated_gradients(subject: Subject, images: np.ndarray, targets: Sequence
     model = subject.model
     assert model is not None
     weights, num_colours = fixed_weights(model), len(subject.fill)
-    size = max(1, min(MOST_IMAGES, MEMORY_VALUES // images[0].size))
+    size = _most_images(subject, images[0])
     maps: list[Tensor] = []
     for image, target in zip(channels_first(images).split(1), targets, strict=True):
         pixels = image.to(subject.device).float() / 255

@@ -117,7 +117,7 @@ def _watched(
     assert subject.model is not None
     maps = [
         of(trace(subject.model, batch, gradients=gradients), wanted).detach().float().cpu()
-        for batch, wanted in batches(images, targets, subject.device)
+        for batch, wanted in batches(subject, images, targets)
     ]
     return torch.cat(maps).numpy()
 

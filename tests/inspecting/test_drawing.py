@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from attending_models import small_model
 
 from vitrail import figures
 from vitrail.api import load
@@ -7,6 +10,7 @@ from vitrail.errors import ConfigError, DataError
 from vitrail.inspecting import drawing, inspection_images
 from vitrail.inspecting.drawing import FIGURES, subject_of
 from vitrail.inspecting.images import InspectionImages
+from vitrail.interpretation import remarks
 from vitrail.loading import find_source
 
 
@@ -87,6 +91,20 @@ def test_several_labels_are_no_classes_to_tell_apart(classifier, images):
         with pytest.raises(DataError, match=r"^Images may have several labels here"):
             FIGURES[name](subject)
     assert FIGURES["token_norms"](subject).numbers["images"] == 64
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [("class token", 0), ("registers", 2), ("timm class token", None), ("timm registers", 1), ("compact", None)],
+)
+def test_registers_are_counted_and_advised_where_they_are_a_setting(classifier, images, monkeypatch, family, expected):
+    told = []
+    monkeypatch.setattr(remarks, "on_norms", lambda *found: told.append(found[-1]) or ())
+    subject = subject_of(classifier, images, None)
+    look = replace(subject.look, model=small_model(family))
+    look.tokens = subject.look.tokens
+    FIGURES["token_norms"](replace(subject, look=look))
+    assert told == [expected]
 
 
 def test_two_images_have_one_direction(classifier, images):

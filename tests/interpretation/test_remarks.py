@@ -68,8 +68,16 @@ def test_layers_that_change_little_or_much():
     assert remarks.on_similarity(np.ones((1, 1)), ["0"]) == ()
 
 
-@pytest.mark.parametrize("registers", [0, 4])
-def test_outlier_tokens_are_warned_of(registers):
+@pytest.mark.parametrize(
+    ("registers", "advice"),
+    [
+        (0, "say nothing of the image, and registers take them up (model.reg_tokens=4)"),
+        (1, ", although the model has 1 register"),
+        (4, ", although the model has 4 registers"),
+        (None, "; attention maps have spots there that say nothing of the image"),
+    ],
+)
+def test_outlier_tokens_are_warned_of(registers, advice):
     norms = np.exp(np.random.default_rng(0).normal(0, 0.1, (4, 20, 16)))
     grid = (4, 4)
     assert remarks.on_norms(find_outliers(norms), list("0123"), grid, registers) == ()
@@ -79,7 +87,7 @@ def test_outlier_tokens_are_warned_of(registers):
         "Outlier tokens: from block 2 to block 3, up to 3.1 % of the patches are over 3 times as long as the median"
     )
     assert "most often at row 2, column 3 (50.0 % of the images)" in said
-    assert said.endswith("although the model has 4 registers" if registers else "(model.reg_tokens=4)")
+    assert said.endswith(advice)
 
 
 def test_vectors_on_a_line_and_mistakes_of_one_kind():

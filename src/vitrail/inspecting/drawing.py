@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import nn
 
 from vitrail import figures
 from vitrail.classifier import Classifier, Count
@@ -28,6 +29,7 @@ from vitrail.interpretation.norms import find_outliers
 from vitrail.interpretation.positions import position_similarity, position_structure
 from vitrail.interpretation.projection import principal_components
 from vitrail.interpretation.similarity import layer_similarity
+from vitrail.models.vit import VisionTransformer
 
 _PERCENTILES = (1, 25, 50, 75, 99)
 
@@ -172,9 +174,15 @@ def _token_norms(subject: Subject) -> Drawn:
         "largest_to_median": outliers.largest,
         "images": found.norms.shape[1],
     }
-    registers = int(getattr(subject.classifier.card.model, "reg_tokens", 0))
-    said = remarks.on_norms(outliers, found.names, found.grid, registers)
+    said = remarks.on_norms(outliers, found.names, found.grid, _num_registers(subject.look.model))
     return Drawn("Token norms", figure, reading, said, numbers)
+
+
+def _num_registers(model: nn.Module) -> int | None:
+    """How many registers a model has; None if it has none and could have none by a setting of ours."""
+    if isinstance(model, VisionTransformer):
+        return model.config.reg_tokens
+    return int(getattr(getattr(model, "net", None), "num_reg_tokens", 0)) or None
 
 
 def _embeddings(subject: Subject) -> Drawn:

@@ -106,19 +106,17 @@ def on_similarity(alike: NDArray[np.float64], names: Sequence[str]) -> Remarks:
     return tuple(said)
 
 
-def on_norms(found: Outliers, names: Sequence[str], grid: tuple[int, int], num_registers: int) -> Remarks:
-    """A warning of outlier tokens, where they begin and where they lie."""
+def on_norms(found: Outliers, names: Sequence[str], grid: tuple[int, int], num_registers: int | None) -> Remarks:
+    """A warning of outlier tokens, where they begin and where they lie; None registers for a model that takes none."""
     if not found.layers:
         return ()
     last = found.layers[-1]
     often = int(found.places.argmax())
     row, column = often // grid[1] + 1, often % grid[1] + 1
-    advice = (
-        f", although the model has {num_registers} registers"
-        if num_registers
-        else "; attention maps have spots there that say nothing of the image, and registers take them up "
-        "(model.reg_tokens=4)"
-    )
+    spots = "; attention maps have spots there that say nothing of the image"
+    advice = spots if num_registers is None else f"{spots}, and registers take them up (model.reg_tokens=4)"
+    if num_registers:
+        advice = f", although the model has {num_registers} register{'s'[: num_registers > 1]}"
     return (
         f"Outlier tokens: from {label(names[found.layers[0]])} to {label(names[last])}, up to "
         f"{_percent(float(found.shares[list(found.layers)].max()))} of the patches are over {LEAST_RATIO:g} times as "

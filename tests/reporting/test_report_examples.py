@@ -1,15 +1,20 @@
 import base64
 import io
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from vitrail.classifier import Classifier
+from vitrail.engines.pytorch import TorchEngine
 from vitrail.interpretation.methods import METHODS, default_method
 from vitrail.interpretation.subjects import Subject
+from vitrail.reporting.multilabel_figures import NO_LABEL
 from vitrail.reporting.report_answers import Answers, answers_of, read_answers
 from vitrail.reporting.report_examples import NUM_SHOWN, chosen_groups, make_examples, pair_places
 from vitrail.reporting.report_facts import read_facts
@@ -61,6 +66,7 @@ def test_every_image_stands_beside_its_evidence(kept_run: Any) -> None:
             place = images.names.index(example.name)
             np.testing.assert_array_equal(decoded(example.picture), images.pixels[place][..., 0])
             assert decoded(example.overlay).shape[2] == 3
+            assert example.evidence == example.given
             assert example.label == facts.classes[images.labels[place]]
     assert len(examples.confusions) == len(pairs)
     assert examples.confusions[0].sentence.startswith(f"class {pairs[0].label} taken for class {pairs[0].taken}: ")
@@ -69,14 +75,41 @@ def test_every_image_stands_beside_its_evidence(kept_run: Any) -> None:
     assert any(", taken for class " in sentence for sentence in sentences)
 
 
-def test_slow_models_explain_fewer(kept_run: Any) -> None:
+class Counting(torch.nn.Module):
+    """A model that counts the images it gets, which no other method than occlusion can explain."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model, self.config, self.images = model, model.config, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.images += len(images)
+        return self.model(images)
+
+
+@pytest.mark.parametrize("passes", [math.inf, 1200, 700, 320])
+def test_explaining_takes_no_more_passes_than_there_is_time_for(kept_run: Any, passes: float) -> None:
+    classes, engine = kept_run.classifier.classes, kept_run.classifier.engine
+    found = read_answers(kept_run.directory.predictions_path / "test.parquet", classes)
+    counted = Counting(engine.model)
+    classifier = Classifier(TorchEngine(counted, engine.device), kept_run.classifier.card)
+    examples = make_examples(found, [], classes, kept_run.images["test"], classifier, passes)
+    assert 0 < counted.images <= passes
+    assert examples.reading.startswith("Occlusion: ")
+    assert all(sum(bool(example.overlay) for example in group.examples) >= 2 for group in examples.groups)
+
+
+def test_where_the_default_is_too_slow_the_fastest_method_is_taken_and_named(kept_run: Any) -> None:
     classes = kept_run.classifier.classes
     found = read_answers(kept_run.directory.predictions_path / "test.parquet", classes)
-    counts = []
-    for seconds in (0.0, 0.03, 1.0):
-        examples = make_examples(found, [], classes, kept_run.images["test"], kept_run.classifier, seconds)
-        counts.append(sum(bool(example.overlay) for example in examples.groups[0].examples))
-    assert counts[0] > counts[1] > counts[2] > 0
+    for passes, shown in ((100, NUM_SHOWN), (40, 2), (16, 1)):
+        examples = make_examples(found, [], classes, kept_run.images["test"], kept_run.classifier, passes)
+        assert examples.reading.startswith("Relevance: ")
+        assert examples.reading.endswith("; occlusion, otherwise used for such images, would have taken too long")
+        assert sum(bool(example.overlay) for example in examples.groups[0].examples) >= shown
+    examples = make_examples(found, [], classes, kept_run.images["test"], kept_run.classifier, 1)
+    assert (examples.reading, examples.shown) == ("", True)
+    assert examples.missing[0].startswith("Answers are not explained: this would take too long")
 
 
 def test_without_images_there_are_names_and_a_sentence(kept_run: Any) -> None:
@@ -109,6 +142,9 @@ def test_several_labels_have_mistakes_by_label(other_run: Callable[..., Any]) ->
     assert any(" not given to images that have it: " in confusion.sentence for confusion in examples.confusions)
     assert all(confusion.examples for confusion in examples.confusions)
     assert all(example.overlay for example in examples.groups[0].examples)
+    for example in (example for group in examples.groups for example in group.examples):
+        assert example.evidence in classes
+        assert example.given == NO_LABEL or example.given.startswith(example.evidence)  # of several, the first one
 
 
 @pytest.mark.parametrize("side", [8, 224])

@@ -161,6 +161,11 @@ def test_no_images_leaves_every_image_out(made_run: Any) -> None:
 def test_other_kinds_of_runs(other_run: Callable[..., Any], kind: dict[str, Any], said: str) -> None:
     page, done = written(other_run(**kind))
     assert said in page.text
+    if kind == {"multilabel": True}:
+        assert "the evidence for one label, which is named under it" in page.text
+        shown = [alt for alt in page.alts if alt.startswith("Evidence for ")]
+        assert shown
+        assert all(re.fullmatch(r"Evidence for class \d in the same image", alt) for alt in shown)
     assert done.missing == (NOT_INSPECTED,)
     assert (done.card is None) == (kind == {"finished": False})
 

@@ -7,7 +7,13 @@ import pytest
 from vitrail.data.dataset import ImageSet
 from vitrail.errors import Interrupted
 from vitrail.reporting import run_report
-from vitrail.reporting.training_report import LEAST_INSPECTED, MOST_INSPECTED, report_training
+from vitrail.reporting.training_report import (
+    LEAST_INSPECTED,
+    MOST_INSPECTED,
+    REPORT_IMAGES,
+    REPORT_SECONDS,
+    report_training,
+)
 
 RESULT = {"images_seen": 100, "train_seconds": 1.0}
 
@@ -42,6 +48,8 @@ def test_fast_models_are_inspected_with_many_images_and_slow_ones_with_few(
             "train": expected, "test": expected, "validation": 50
         }  # fmt: skip
         assert asked[-1]["images"] == images
+        reserved = REPORT_SECONDS / 2 / run_report.forward_seconds(result) + REPORT_IMAGES
+        assert asked[-1]["passes"] + 2 * expected + 50 == pytest.approx(reserved)
 
 
 def test_training_images_come_at_the_models_size(made_run: Any, asked: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ into the report.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,9 +18,10 @@ from PIL import Image
 from vitrail.classifier import Classifier
 from vitrail.data.dataset import ImageSet
 from vitrail.data.preprocess import visible
-from vitrail.errors import VitrailError
+from vitrail.errors import ConfigError, VitrailError
 from vitrail.figures.overlay import paint_overlay
 from vitrail.interpretation.methods import METHODS, default_method, evidence_maps
+from vitrail.interpretation.occlusion import num_passes
 from vitrail.interpretation.subjects import Subject
 from vitrail.interpretation.targets import Target
 from vitrail.reporting.multilabel_figures import NO_LABEL
@@ -32,13 +34,17 @@ NUM_SHOWN = 8  # of each group
 NUM_OF_PAIR = 4
 SIDE = 160  # pixels of a picture at the most
 _LEAST_SIDE = 96  # of an overlay: evidence over 8x8 pixels needs room
-_SLOW, _SLOWEST = 0.02, 0.05  # seconds of a forward pass of one image, above which fewer are explained
-_EXPLAINED = (NUM_SHOWN, 4, 2)
+_EXPLAINED = (NUM_SHOWN, 4, 2)  # of each group, as many as there is time for; fewer only by the fastest method
+_FAST = ("relevance", "grad_cam")  # fastest first
+_FAST_PASSES = 4  # that a map of these takes the time of: forwards, backwards, and what is watched
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image with its answer: `picture` and `overlay` are data: URIs, "" where there is none."""
+    """An image with its answer: `picture` and `overlay` are data: URIs, "" where there is none.
+
+    The overlay is the evidence for the one class, or label, that `evidence` names.
+    """
 
     name: str
     label: str
@@ -47,6 +53,7 @@ class Example:
     right: bool
     picture: str = ""
     overlay: str = ""
+    evidence: str = ""
     small: bool = False
 
     @property
@@ -134,22 +141,21 @@ def make_examples(
     classes: Sequence[str],
     images: ImageSet | None,
     classifier: Classifier | None,
-    image_seconds: float = 0.0,
+    passes: float = math.inf,
 ) -> Examples:
     """The examples of a split; without `images` names alone, without a `classifier` no overlays.
 
-    `image_seconds` is what a forward pass takes of one image: of a slow model fewer images are explained.
+    Explaining takes no longer than so many forward `passes` of an image: by the default method where that leaves some
+    of each group, else by the fastest one.
     """
     kinds = chosen_groups(answers)
     found = _Gallery(answers, classes, images)
-    overlays, reading, colours, missing = dict[int, str](), "", "", list[str]()
+    overlays, reading, colours, missing = dict[int, tuple[str, str]](), "", "", list[str]()
     if images is None:
         missing.append(f"The {answers.split} images are not here, so that none is shown")
     elif classifier is not None:
-        most = _EXPLAINED[sum(image_seconds > limit for limit in (_SLOW, _SLOWEST))]
-        explained = np.unique(np.concatenate([places[:most] for places in kinds.values()]))
         try:
-            overlays, reading, colours = _overlays(classifier, answers, found, explained)
+            overlays, reading, colours = _overlays(classifier, answers, found, [*kinds.values()], passes)
         except VitrailError as error:
             missing.append(f"Answers are not explained: {error}")
     told = {
@@ -158,7 +164,7 @@ def make_examples(
         "closest": ("Least certain", "Right or wrong, but nearly answered otherwise."),
     }
     groups = [
-        Group(*told[kind], tuple(found.example(place, overlays.get(place, "")) for place in places.tolist()))
+        Group(*told[kind], tuple(found.example(place, *overlays.get(place, ())) for place in places.tolist()))
         for kind, places in kinds.items()
         if len(places)
     ]
@@ -206,7 +212,7 @@ class _Gallery:
         found = self._places.get(place)
         return None if found is None or self.images is None else self.images.pixels[np.array([found])][0]
 
-    def example(self, place: int, overlay: str = "") -> Example:
+    def example(self, place: int, overlay: str = "", evidence: str = "") -> Example:
         """An image and its answer."""
         answers, pixels = self.answers, self.pixels(place)
         return Example(
@@ -217,6 +223,7 @@ class _Gallery:
             right=not bool(answers.wrong[place]),
             picture="" if pixels is None else thumbnail(visible(pixels[None])[0], SIDE),
             overlay=overlay,
+            evidence=evidence,
             small=pixels is not None and is_small(pixels),
         )
 
@@ -232,23 +239,56 @@ def _by_name(wanted: Sequence[str], names: Sequence[str]) -> dict[int, int]:
 
 
 def _overlays(
-    classifier: Classifier, answers: Answers, gallery: _Gallery, places: np.ndarray
-) -> tuple[dict[int, str], str, str]:
-    """The evidence for each answer laid over its image, by place, how it is to be read, and what colours mean."""
-    known = {place: pixels for place in places.tolist() if (pixels := gallery.pixels(place)) is not None}
+    classifier: Classifier, answers: Answers, gallery: _Gallery, groups: Sequence[np.ndarray], passes: float
+) -> tuple[dict[int, tuple[str, str]], str, str]:
+    """The evidence for answers laid over their images, and what it is for, by place; its reading, and its colours.
+
+    Raises ConfigError where no method is fast enough.
+    """
+    subject = Subject.of(classifier.engine, classifier.card.model)
+    wanted = [place for places in groups for place in places.tolist()]
+    known = {place: pixels for place in wanted if (pixels := gallery.pixels(place)) is not None}
     if not known:
         return {}, "", ""
-    subject = Subject.of(classifier.engine, classifier.card.model)
-    method = default_method(subject)
-    targets = [Target(_target(answers, place)) for place in known]
-    maps = evidence_maps(subject, np.stack([*known.values()]), targets, method)
+    rows, columns = next(iter(known.values())).shape[:2]
+    kept = [[place for place in places.tolist() if place in known] for places in groups]
+    method, places = _affordable(subject, (rows, columns), kept, passes)
+    pixels = np.stack([known[place] for place in places])
+    targets = [_target(answers, place) for place in places]
+    maps = evidence_maps(subject, pixels, [Target(target) for target in targets], method)
     entry = METHODS[method]
     painted = {
-        place: thumbnail(_painted(visible(pixels[None])[0], evidence, signed=entry.signed), SIDE)
-        for (place, pixels), evidence in zip(known.items(), maps, strict=True)
+        place: (
+            thumbnail(_painted(visible(image[None])[0], evidence, signed=entry.signed), SIDE),
+            gallery.classes[target],
+        )
+        for place, image, evidence, target in zip(places, pixels, maps, targets, strict=True)
     }
     colours = "orange speaks for it, blue against" if entry.signed else "the more of it, the brighter"
-    return painted, f"{method.replace('_', ' ').capitalize()}: {entry.reading}", colours
+    reading, default = f"{_spoken(method)}: {entry.reading}", default_method(subject)
+    if method != default:
+        reading += f"; {_spoken(default).lower()}, otherwise used for such images, would have taken too long"
+    return painted, reading, colours
+
+
+def _affordable(
+    subject: Subject, shape: tuple[int, int], groups: Sequence[Sequence[int]], passes: float
+) -> tuple[str, list[int]]:
+    """The method whose maps take no more than so many passes, and the places, first of their groups, that it explains.
+
+    Raises ConfigError where there is none.
+    """
+    for method in dict.fromkeys((default_method(subject), *_FAST)):
+        each = _FAST_PASSES if method in _FAST else num_passes(shape)
+        for most in (*_EXPLAINED, *((1,) if method in _FAST else ())):
+            places = sorted({place for group in groups for place in group[:most]})
+            if each * len(places) <= passes and METHODS[method].lacks(subject) is None:
+                return method, places
+    raise ConfigError("this would take too long with a model as slow as this one; vitrail explain takes its time")
+
+
+def _spoken(method: str) -> str:
+    return method.replace("_", " ").capitalize()
 
 
 def _target(answers: Answers, place: int) -> int:

@@ -5,10 +5,14 @@ What cannot be told, as the images have moved or a file is damaged, is said in i
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vitrail.checkpoint import write_atomically
 from vitrail.classifier import Classifier
@@ -46,6 +50,8 @@ from vitrail.runs import RunDirectory
 
 REPORT, CARD = "report.html", "README.md"
 MOST_ROWS = 10  # of classes that are shown at once; all of more stand behind a click
+EXPLAIN_SECONDS = 20.0  # about what explaining answers may take
+_TIMED = 8  # images
 _FORWARD_RATE = 1 / 3  # part of a training step
 
 
@@ -74,13 +80,15 @@ def write_report(
     no_images: bool = False,
     output: Path | None = None,
     inspected: Mapping[str, ImageSet] | None = None,
+    passes: float | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
     """Write report.html and README.md, the model card, into a run; or the report alone to `output`.
 
     `images` are those of the splits that are there, at the model's size; without them, or without a `classifier`, what
     the run's own files say is told. `inspected` are those to inspect the model with, where that is not to be all. With
-    `no_images` no image is in the report. `notes` are sentences on what the caller lacks. Raises CheckpointError if the
+    `no_images` no image is in the report. Answers are explained in the time of so many forward `passes` of an image,
+    by default in EXPLAIN_SECONDS. `notes` are sentences on what the caller lacks. Raises CheckpointError if the
     disk refuses.
     """
     facts = read_facts(directory)
@@ -89,7 +97,7 @@ def write_report(
     examples = Examples()
     if answers is not None:
         shown = None if no_images else images.get(answers.split)
-        examples = _examples(facts, answers, shown, classifier)
+        examples = _examples(facts, answers, shown, classifier, passes)
     missing = [*notes, *facts.missing, *lost, *inside.missing]
     missing += ["Images were left out, as asked for"] if no_images else examples.missing
     missing = [without_paths(sentence) for sentence in dict.fromkeys(missing)]
@@ -111,6 +119,14 @@ def forward_seconds(result: Mapping[str, Any]) -> float:
     """About what a forward pass took of one image when the run was trained, 0 where that is not known."""
     seen = result.get("images_seen")
     return _FORWARD_RATE * result.get("train_seconds", 0.0) / seen if seen else 0.0
+
+
+def pass_seconds(classifier: Classifier, pixels: np.ndarray) -> float:
+    """About what a forward pass takes of one image here and now; `pixels` (N, H, W, C) are some images."""
+    classifier.logits(pixels[:1])  # the first one takes longer
+    started = time.perf_counter()
+    classifier.logits(pixels)
+    return max(time.perf_counter() - started, 1e-9) / max(1, len(pixels))
 
 
 def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -157,10 +173,13 @@ def _examples(
     answers: Answers,
     images: ImageSet | None,
     classifier: Classifier | None,
+    passes: float | None,
 ) -> Examples:
-    seconds = forward_seconds(facts.result or {})
     try:
-        return make_examples(answers, confused_pairs(facts), facts.classes, images, classifier, seconds)
+        if passes is None and classifier is not None and images is not None:
+            passes = EXPLAIN_SECONDS / pass_seconds(classifier, images.pixels[:_TIMED])
+        most = math.inf if passes is None else passes
+        return make_examples(answers, confused_pairs(facts), facts.classes, images, classifier, most)
     except BROKEN as error:
         return Examples(missing=(f"Answers are not shown: {first_line(error)}",))
 

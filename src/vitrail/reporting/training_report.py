@@ -35,8 +35,8 @@ def report_training(
 
     preprocess = classifier.card.preprocess
     write = f"write it with: vitrail report {shlex.quote(str(directory.path))}"
-    affordable = REPORT_SECONDS / 2 / max(3 * forward_seconds(result), 1e-9)
-    count = round(min(max(affordable, LEAST_INSPECTED), MOST_INSPECTED))
+    passes = REPORT_SECONDS / 2 / max(forward_seconds(result), 1e-9)
+    count = round(min(max(passes / 3, LEAST_INSPECTED), MOST_INSPECTED))
     try:
         chosen = {"train": train, **images}
         inspected = {name: found.take(spread(len(found), count)) for name, found in chosen.items()}
@@ -45,7 +45,8 @@ def report_training(
                 del inspected["train"]
             else:
                 inspected["train"] = inspected["train"].resized(preprocess)
-        for sentence in write_report(directory, classifier, images, inspected=inspected).missing:
+        passes += REPORT_IMAGES - sum(map(len, inspected.values()))  # what is left, to explain answers
+        for sentence in write_report(directory, classifier, images, inspected=inspected, passes=passes).missing:
             logger.info("%s", f"The report lacks something: {sentence}")
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped by SIGINT; the run has finished, and lacks only its report; {write}") from None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vitrail.api.answers import embed, evaluate, knn, linear_probe, predict
     from vitrail.api.data import audit
     from vitrail.api.history import difference, list_runs
-    from vitrail.api.inside import explain, inspect, report
+    from vitrail.api.inside import check_methods, explain, inspect, report
     from vitrail.api.models import create_model, export, list_models, load, push
     from vitrail.api.run import Run
     from vitrail.api.training import train
@@ -48,6 +48,7 @@ _MODULES = {
     "TrainingError": "vitrail.errors",
     "VitrailError": "vitrail.errors",
     "audit": "vitrail.api.data",
+    "check_methods": "vitrail.api.inside",
     "create_model": "vitrail.api.models",
     "difference": "vitrail.api.history",
     "embed": "vitrail.api.answers",
@@ -80,6 +81,7 @@ __all__ = [
     "TrainingError",
     "VitrailError",
     "audit",
+    "check_methods",
     "create_model",
     "difference",
     "embed",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from vitrail.api.answers import embed, evaluate, knn, linear_probe, predict
     from vitrail.api.data import audit
     from vitrail.api.history import difference, list_runs
-    from vitrail.api.inside import explain, inspect, report
+    from vitrail.api.inside import check_methods, explain, inspect, report
     from vitrail.api.models import create_model, export, list_models, load, push
     from vitrail.api.run import Run
     from vitrail.api.training import train
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Run": "vitrail.api.run",
     "audit": "vitrail.api.data",
+    "check_methods": "vitrail.api.inside",
     "create_model": "vitrail.api.models",
     "difference": "vitrail.api.history",
     "embed": "vitrail.api.answers",
@@ -38,6 +39,7 @@ _MODULES = {
 __all__ = [
     "Run",
     "audit",
+    "check_methods",
     "create_model",
     "difference",
     "embed",

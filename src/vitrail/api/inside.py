@@ -15,6 +15,7 @@ from vitrail.explanations import Question
 from vitrail.inspecting import Inspection, inspect_model, inspection_folder, inspection_images
 from vitrail.labelling import list_files
 from vitrail.loading import find_source
+from vitrail.method_checking import check_model
 from vitrail.reading import read_options
 from vitrail.reporting.pages import check_report_path
 from vitrail.reporting.report_sources import report_sources
@@ -52,6 +53,45 @@ def explain(
     classifier = source.classifier(device, image_size, offline=offline)
     question = Question(method, target, against, layer, head)
     return explain_files(classifier, paths, question, source.name, optional_path(output), figure=figure, report=report)
+
+
+def check_methods(
+    run: str | Path,
+    images: Sequence[str | Path] | str | Path | None = None,
+    *,
+    methods: Sequence[str] | None = None,
+    num_images: int | None = None,
+    output: str | Path | None = None,
+    seed: int = 0,
+    image_size: SizeLike | None = None,
+    device: str = "auto",
+    offline: bool = False,
+    report: Count | None = None,
+) -> dict[str, Any]:
+    """Measure how faithful each method of explanation is to a model, and say which to trust.
+
+    The images are drawn from the run's validation images by `seed`, or from the files `images`; `num_images` of them,
+    by default 100, or 32 of more than 96x96 pixels. `methods` are by default all that the model allows; random maps and
+    last-layer attention are what they are compared with. The result has, by method, `deletion`, `insertion`,
+    `faithfulness` (insertion less deletion) and `road`, each a mean with its 95 % interval, the differences
+    `against_random` and `against_attention`, and `mosaics`; and `best` and `advice`. It is written to
+    faithfulness.json, and drawn in figures/faithfulness.png, in the run or in the folder `output`.
+    Raises ConfigError for an unknown run or method, a published model without images, and a run whose data is not here
+    or that has no validation images, DataError for images that cannot be read, CheckpointError if the disk refuses.
+    """
+    source = find_source(run)
+    paths = [] if images is None else list_files([images] if isinstance(images, str | Path) else list(images))
+    classifier = source.classifier(device, image_size, offline=offline)
+    return check_model(
+        source,
+        classifier,
+        paths,
+        methods=methods,
+        num_images=num_images,
+        output=optional_path(output),
+        seed=seed,
+        report=report,
+    )
 
 
 def inspect(

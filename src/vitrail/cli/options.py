@@ -62,3 +62,14 @@ Layer = Annotated[
     typer.Option(help="The layer whose attention is shown, from 0, or from the end as -1.", metavar="NUMBER"),
 ]
 Head = Annotated[int | None, typer.Option(help="Its head; by default the mean of all.", metavar="NUMBER")]
+OptionalImages = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Image files, folders (searched whole), patterns and tables of paths; not needed with --check.",
+        metavar="IMAGE",
+    ),
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Measure how faithful each method is to this model, and say which to trust.")
+]
+NumImages = Annotated[int | None, typer.Option("--images", help="How many images to check on.", metavar="NUMBER")]

@@ -27,6 +27,7 @@ from vitrail.interpretation.cells import (
 
 NUM_STEPS = 20
 _BLUR_RATE = 1 / 8  # of the shorter side: what is left are shades, no shapes
+_LEAST_BLUR = 2.0  # pixels, for images of a few
 
 
 class Curves(NamedTuple):
@@ -75,8 +76,8 @@ def insertion_curves(
 ) -> Curves:
     """How the probability rises as the cells with the most evidence become sharp first; a large area is good.
 
-    It begins with the image blurred by a Gaussian of an eighth of its shorter side, as a cell on an even ground shows
-    edges that no image has. Arguments as in `deletion_curves`. Petsiuk et al. 2018.
+    It begins with the image blurred by a Gaussian of an eighth of its shorter side, at least 2 pixels, as a cell on an
+    even ground shows edges that no image has. Arguments as in `deletion_curves`. Petsiuk et al. 2018.
     """
     return _curves(answer, blurred(images), images, maps, targets, num_steps, seed, probabilities)
 
@@ -86,7 +87,7 @@ def blurred(images: np.ndarray) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     colors, changed = num_colors(images), images.copy()
-    sigma = _BLUR_RATE * min(images.shape[1:3])
+    sigma = max(_LEAST_BLUR, _BLUR_RATE * min(images.shape[1:3]))
     for image in changed:
         smooth = gaussian_filter(image[..., :colors].astype(np.float32), (sigma, sigma, 0), mode="nearest")
         image[..., :colors] = np.rint(smooth)

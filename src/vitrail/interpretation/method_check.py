@@ -43,6 +43,29 @@ class _Kept:
     shares: list[float] = field(default_factory=list[float])
     seconds: float = 0.0
 
+    def joined(self) -> Values:
+        """Each measure of all images, (N,)."""
+        return {measure: np.concatenate(parts) for measure, parts in self.values.items()}
+
+    def mean_curves(self) -> dict[str, list[float]]:
+        """The shares of cells that have changed, and the mean probability at each, of both curves."""
+        means = {measure: np.concatenate(rows).mean(axis=0).tolist() for measure, rows in self.curves.items()}
+        return {"shares": self.shares, **means}
+
+
+@dataclass
+class _Count:
+    """How many maps are done, for whoever wants to hear it."""
+
+    total: int
+    report: Report | None
+    done: int = 0
+
+    def add(self, number: int) -> None:
+        self.done += number
+        if self.report is not None:
+            self.report(self.done, self.total)
+
 
 def check_methods(
     subject: Subject,
@@ -66,34 +89,24 @@ def check_methods(
     if not len(images):
         raise DataError("There are no images to check the methods on; give some")
     chosen = _chosen(subject, methods)
-    targets = np.asarray(subject.answer(images)).argmax(axis=1)
-    grid = _grid(subject, images)
-    kept = {name: _Kept() for name in (*chosen, RANDOM)}
     planted = None if labels is None else _seen_mosaics(subject, images, labels, probabilities, seed)
-    total = len(images) * len(kept) + (0 if planted is None else len(planted.labels) * len(chosen))
-    done = 0
+    num_mosaics = 0 if planted is None else len(planted.labels)
+    grid, count = _grid(subject, images), _Count(len(images) * (len(chosen) + 1) + num_mosaics * len(chosen), report)
+    kept = {name: _Kept() for name in (*chosen, RANDOM)}
+    targets = np.asarray(subject.answer(images)).argmax(axis=1)
     for start in range(0, len(images), _BLOCK):
         part = slice(start, start + _BLOCK)
         for name, found in kept.items():
-            maps, found.seconds = _timed_maps(subject, images[part], targets[part], name, grid, seed + start, found)
+            maps = _timed_maps(subject, images[part], targets[part], name, grid, seed + start, found)
             _measure(found, subject, images[part], maps, targets[part], num_steps, seed + start, probabilities)
-            done += len(maps)
-            if report is not None:
-                report(done, total)
-    values = {
-        name: {measure: np.concatenate(parts) for measure, parts in found.values.items()}
-        for name, found in kept.items()
-    }
-    table = compare(values, seed)
+            count.add(len(maps))
+    table = compare({name: found.joined() for name, found in kept.items()}, seed)
     for name, found in kept.items():
-        table[name]["curves"] = {
-            "shares": found.shares,
-            **{measure: np.concatenate(rows).mean(axis=0).tolist() for measure, rows in found.curves.items()},
-        }
+        table[name]["curves"] = found.mean_curves()
         if name != RANDOM:
             table[name]["seconds_per_image"] = found.seconds / len(images)
     if planted is not None:
-        _point(table, subject, planted, chosen, seed, report, done, total)
+        _point(table, subject, planted, chosen, seed, count)
     best, sentence = advise(table, default_method(subject))
     return {
         "images": len(images),
@@ -103,7 +116,7 @@ def check_methods(
         "default": default_method(subject),
         "methods": table,
         "left_out": {name: why for name in METHODS if (why := impossible(subject, name)) is not None},
-        "mosaics": 0 if planted is None else len(planted.labels),
+        "mosaics": num_mosaics,
         "best": best,
         "advice": sentence,
     }
@@ -197,13 +210,14 @@ def _timed_maps(
     grid: tuple[int, int],
     seed: int,
     found: _Kept,
-) -> tuple[np.ndarray, float]:
-    """The maps of one method on the common grid, and the seconds that it has taken so far."""
+) -> np.ndarray:
+    """The maps of one method on the common grid; the seconds that they took are added to what is kept of it."""
     if name == RANDOM:
-        return np.random.default_rng(seed).random((len(images), *grid)), 0.0
+        return np.random.default_rng(seed).random((len(images), *grid))
     started = perf_counter()
     maps = evidence_maps(subject, images, [Target(int(target)) for target in targets], name)
-    return regridded(maps, grid), found.seconds + perf_counter() - started
+    found.seconds += perf_counter() - started
+    return regridded(maps, grid)
 
 
 def _measure(
@@ -260,9 +274,7 @@ def _point(
     planted: Planted,
     chosen: Sequence[str],
     seed: int,
-    report: Report | None,
-    done: int,
-    total: int,
+    count: _Count,
 ) -> None:
     """Add to each method how far it points at the one image of its class in mosaics."""
     counts = _resamples(len(planted.labels), seed)
@@ -272,9 +284,7 @@ def _point(
             part = slice(start, start + _BLOCK)
             targets = [Target(int(label)) for label in planted.labels[part]]
             maps.append(evidence_maps(subject, planted.images[part], targets, name))
-            done += len(targets)
-            if report is not None:
-                report(done, total)
+            count.add(len(targets))
         found = pointing(np.concatenate(maps), planted.regions, seed)
         table[name]["mosaics"] = {
             "hits": _interval(found.hits.astype(np.float64), counts),

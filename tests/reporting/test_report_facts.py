@@ -1,12 +1,11 @@
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vitrail.data.findings import Finding
-from vitrail.reporting.report_facts import read_facts, settings_table, shown_name, shown_source, without_paths
+from vitrail.reporting.report_facts import read_facts, settings_table
 
 
 def test_the_facts_are_those_of_the_files(made_run: Any) -> None:
@@ -89,47 +88,25 @@ def test_a_run_without_a_test_is_judged_by_validation_and_one_unfinished_by_noth
     assert (unfinished.split, unfinished.result, unfinished.judged) == (None, None, {})
 
 
-@pytest.mark.parametrize(
-    ("source", "shown"),
-    [
-        ("digits", "digits"),
-        ("hf:owner/name", "hf:owner/name"),
-        ("/home/ann/photos", "photos"),
-        ("../ann/photos/", "photos"),
-        (r"C:\Users\ann\photos", "photos"),
-        ("s3://secret@bucket/photos?token=1", "photos"),
-        ("hf:/home/ann/model", "model"),
-    ],
-)
-def test_what_sources_are_called(source: str, shown: str) -> None:
-    assert shown_source(source) == shown
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("ant/1.png", "ant/1.png"),
-        ("/home/ann/ant/1.png", "1.png"),
-        (r"C:\ann\1.png", "1.png"),
-        ("~ann/1.png", "1.png"),
-        ("../ann/1.png", "1.png"),
-        ("https://host/a/1.png?key=secret", "1.png"),
-    ],
-)
-def test_what_images_are_called(name: str, shown: str) -> None:
-    assert shown_name(name) == shown
-
-
-def test_sentences_lose_the_folders_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert without_paths("/home/ann/photos/a.png is dark") == "a.png is dark"
-    assert without_paths(r"C:\Users\ann\a.png = ~/b/c.png (D:/x/y.png)") == "a.png = c.png (y.png)"
-    assert without_paths(f"{tmp_path}/my photos/a.png is dark") == "my photos/a.png is dark"
-    kept = "ant/1.png is train/00001, 1/5 of 0.5/s; and/or 3 / 4, hf:owner/name"
-    assert without_paths(kept) == kept
-
-
 def test_settings_are_told_without_paths() -> None:
     config = {"init": "/home/ann/weights.safetensors", "seed": 0, "data": {"source": "/home/ann/x", "also": []}}
     told = dict(settings_table(config))
     assert told == {"init": "weights.safetensors", "seed": "0", "data.source": "x", "data.also": "none"}
+
+
+def test_the_places_of_a_run_are_those_of_its_data_and_weights(made_run: Any) -> None:
+    config = json.loads(made_run.directory.config_path.read_text(encoding="utf-8"))
+    config["data"] |= {"source": "/mnt/Ann Smith/photos", "also": ["/mnt/\u00e9t\u00e9,x/ann", "digits"]}
+    config["init"] = "/srv/O'Neil and sons/old.safetensors"
+    made_run.directory.config_path.write_text(json.dumps(config), encoding="utf-8")
+    facts = read_facts(made_run.directory)
+    said = facts.told(
+        "/mnt/Ann Smith/photos: 3 copies, /mnt/Ann Smith/other.png, /mnt/\u00e9t\u00e9,x/ann/a.png is dark"
+    )
+    assert said == "photos: 3 copies, other.png, a.png is dark"
+    assert facts.told(f"{made_run.path}/model.json and /srv/O'Neil and sons/old.safetensors") == (
+        "model.json and old.safetensors"
+    )
+    table = dict(settings_table(facts.config, facts.places))
+    assert (table["data.source"], table["init"]) == ("photos", "old.safetensors")
+    assert table["data.also"] == "ann, digits"

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitrail.checkpoint import ModelCard
 from vitrail.errors import some
-from vitrail.reporting.report_facts import RunFacts, shown_source, without_paths
+from vitrail.reporting.report_facts import RunFacts
 from vitrail.reporting.report_findings import (
     FEW_IMAGES,
     confused_pairs,
@@ -17,6 +17,7 @@ from vitrail.reporting.report_findings import (
     percent,
     worst_first,
 )
+from vitrail.reporting.report_paths import shown_source
 
 MOST_CLASSES = 50  # named one by one
 _MOST_WEAK = 5
@@ -168,7 +169,7 @@ def _training(facts: RunFacts, card: ModelCard, result: Mapping[str, Any]) -> li
         lines.append("- It began with random weights.")
     version = card.provenance.get("vitrail")
     lines.append(f"- Made with Vitrail {version}, seed {json.dumps(card.provenance.get('seed'))}.")
-    return [without_paths(line) for line in lines]
+    return [facts.told(line) for line in lines]
 
 
 def _of_whom(init: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from vitrail.data.named import NAMED
 from vitrail.errors import VitrailError
 from vitrail.models import model_config
 from vitrail.recipes import recipe_function
-from vitrail.reporting.report_facts import RunFacts, shown_source
+from vitrail.reporting.report_facts import RunFacts
+from vitrail.reporting.report_paths import shown_source
 
 # What follows from the data and is found again, or has an option of its own.
 _FITTED = frozenset(

@@ -27,8 +27,8 @@ from vitrail.interpretation.targets import Target
 from vitrail.reporting.multilabel_figures import NO_LABEL
 from vitrail.reporting.pages import is_small, thumbnail
 from vitrail.reporting.report_answers import Answers
-from vitrail.reporting.report_facts import shown_name
 from vitrail.reporting.report_findings import MOST_PAIRS, Pair, pair_sentence, percent
+from vitrail.reporting.report_paths import shown_name
 
 NUM_SHOWN = 8  # of each group
 NUM_OF_PAIR = 4

@@ -7,10 +7,9 @@ gets any further than here.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from vitrail.data.audit import Audit
 from vitrail.data.findings import Finding
 from vitrail.data.splits import Splits, read_splits
 from vitrail.errors import VitrailError
+from vitrail.reporting.report_paths import known_places, shown_source, without_paths
 from vitrail.runs import RunDirectory, read_json_lines
 
 UNREADABLE = (VitrailError, OSError, KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError)
@@ -51,6 +51,12 @@ class RunFacts:
     steps: tuple[Mapping[str, Any], ...]
     evaluations: tuple[Mapping[str, Any], ...]
     missing: tuple[str, ...]
+    places: tuple[str, ...] = ()
+    """the folders and files of this machine that the run is in and was made from, which nobody else is to read"""
+
+    def told(self, sentence: str) -> str:
+        """A sentence as others may read it: without the places, or any other path, of this machine."""
+        return without_paths(sentence, self.places)
 
     @property
     def split(self) -> str | None:
@@ -130,7 +136,16 @@ def read_facts(directory: RunDirectory) -> RunFacts:
         steps=tuple(line for line in lines if "step" in line and "loss" in line),
         evaluations=tuple(line for line in lines if line.get("split") == "validation" and "accuracy" in line),
         missing=tuple(sentence for sentence in missing if sentence),
+        places=_places(directory, config),
     )
+
+
+def _places(directory: RunDirectory, config: Mapping[str, Any]) -> tuple[str, ...]:
+    data = config.get("data")
+    data = data if isinstance(data, dict) else {}
+    also = data.get("also")
+    named = [data.get("source"), *(also if isinstance(also, list) else ()), data.get("corrections")]
+    return known_places([str(directory.path), *(str(place) for place in (*named, config.get("init")) if place)])
 
 
 def _complete(result: object) -> bool:
@@ -196,43 +211,16 @@ def _class_counts(splits: Splits) -> tuple[int, ...] | None:
     return tuple(np.bincount(np.array(flat, np.int64), minlength=len(splits.classes)).tolist())
 
 
-def shown_source(source: str) -> str:
-    """What data, weights or corrections are called where others read it: a name, or the last part of a path."""
-    if source.startswith(("hf:", "timm:", "torchvision:")) and not source[source.index(":") + 1 :].startswith("/"):
-        return source
-    return _last_part(source.partition("?")[0]) if re.search(r"[\\/]", source) else source
-
-
-def shown_name(name: str) -> str:
-    """What an image is called where others read it: its path below the data's folder; of any other, the last part."""
-    outside = name.startswith(("/", "\\", "~", "..")) or "://" in name or bool(PureWindowsPath(name).drive)
-    return _last_part(name.partition("?")[0] if "://" in name else name) if outside else name
-
-
-def _last_part(path: str) -> str:
-    return PurePosixPath(path.replace("\\", "/")).name or path.strip("/\\")
-
-
-# A path from a root, such as /home/ann/a.png, C:\photos\a.png or ~/a.png, up to its last part.
-_ROOTED = re.compile(r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[\\/](?:[^\s\\/,;()'\"<>]+[\\/])+")
-
-
-def without_paths(sentence: str) -> str:
-    """The sentence with the last part alone of every path that begins at a root of this machine."""
-    for known in (str(Path.cwd()), str(Path.home())):
-        if len(known) > 1:
-            sentence = sentence.replace(known + "/", "").replace(known + "\\", "").replace(known, "~")
-    return _ROOTED.sub("", sentence)
-
-
-def settings_table(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def settings_table(
+    config: Mapping[str, Any], places: Sequence[str] = (), prefix: str = ""
+) -> Iterator[tuple[str, str]]:
     """Every setting of a config.json with its value, keys dotted, paths by their last part."""
     for key, value in config.items():
         if isinstance(value, dict):
-            yield from settings_table(value, f"{prefix}{key}.")
+            yield from settings_table(value, places, f"{prefix}{key}.")
         elif prefix + key in ("data.source", "init") and isinstance(value, str):
             yield prefix + key, shown_source(value)
         elif isinstance(value, list):
-            yield prefix + key, ", ".join(without_paths(str(part)) for part in value) or "none"
+            yield prefix + key, ", ".join(without_paths(str(part), places) for part in value) or "none"
         else:
-            yield prefix + key, "none" if value is None else without_paths(str(value))
+            yield prefix + key, "none" if value is None else without_paths(str(value), places)

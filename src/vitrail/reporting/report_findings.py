@@ -11,7 +11,7 @@ import numpy as np
 from vitrail.data.findings import count_of
 from vitrail.data.splits import Splits
 from vitrail.errors import some
-from vitrail.reporting.report_facts import RunFacts, without_paths
+from vitrail.reporting.report_facts import RunFacts
 
 FEW_IMAGES = 10  # of a class in the test: below, its numbers say little
 LARGE_GAP = 0.1  # between training and validation accuracy
@@ -230,7 +230,7 @@ def data_sentences(facts: RunFacts) -> list[str]:
         )
     if facts.config.get("data", {}).get("corrections"):
         sentences.append("Corrections were applied, which the run keeps in corrections.csv")
-    return [without_paths(sentence) for sentence in sentences]
+    return [facts.told(sentence) for sentence in sentences]
 
 
 def _splits_sentence(splits: Splits) -> Iterator[str]:

@@ -13,7 +13,8 @@ from vitrail.evaluation_data import own_images
 from vitrail.loading import Source
 from vitrail.preparation import open_data_of, preprocess_of
 from vitrail.reading import read_options
-from vitrail.reporting.report_facts import UNREADABLE, first_line, shown_source
+from vitrail.reporting.report_facts import UNREADABLE, first_line
+from vitrail.reporting.report_paths import shown_source
 from vitrail.runs import RunDirectory
 
 

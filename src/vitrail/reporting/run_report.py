@@ -24,7 +24,7 @@ from vitrail.reporting.pages import render
 from vitrail.reporting.report_answers import Answers, answers_of, read_answers
 from vitrail.reporting.report_commands import needs_data, repeating_command, spelled_command
 from vitrail.reporting.report_examples import Examples, make_examples
-from vitrail.reporting.report_facts import BROKEN, RunFacts, first_line, read_facts, settings_table, without_paths
+from vitrail.reporting.report_facts import BROKEN, RunFacts, first_line, read_facts, settings_table
 from vitrail.reporting.report_findings import (
     calibration_sentences,
     confused_pairs,
@@ -100,7 +100,7 @@ def write_report(
         examples = _examples(facts, answers, shown, classifier, passes)
     missing = [*notes, *facts.missing, *lost, *inside.missing]
     missing += ["Images were left out, as asked for"] if no_images else examples.missing
-    missing = [without_paths(sentence) for sentence in dict.fromkeys(missing)]
+    missing = [facts.told(sentence) for sentence in dict.fromkeys(missing)]
     content: dict[str, Any] = {"facts": facts, "missing": missing, "inside": inside, "shows_images": not no_images}
     content["figures"] = run_pictures(
         directory, facts, samples=not no_images, answers=not (no_images or examples.shown)
@@ -188,7 +188,7 @@ def _overview(facts: RunFacts, answers: Answers | None) -> dict[str, Any]:
     """What stands before the results."""
     mistakes = None if answers is None or answers.split != facts.split else answers.sure[answers.wrong]
     return {
-        "headline": [without_paths(sentence) for sentence in headline(facts)],
+        "headline": [facts.told(sentence) for sentence in headline(facts)],
         "tiles": tiles(facts),
         "notable": notable(facts, mistakes),
         "data": data_sentences(facts),
@@ -225,7 +225,7 @@ def _ending(directory: RunDirectory, facts: RunFacts) -> dict[str, Any]:
         "needs_data": needs_data(facts),
         "origin": [*_origin(facts, fingerprint)],
         "version": package_version("vitrail"),
-        "settings": [*settings_table(facts.config)],
+        "settings": [*settings_table(facts.config, facts.places)],
         "resume": f"vitrail train --resume --out {facts.name}",
     }
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.reporting.report_paths import known_places, shown_name, shown_source, without_paths
+from vitrail.reporting.report_paths import known_places, shown_name, shown_source, without_names, without_paths
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,12 @@ def test_known_places_may_hold_anything() -> None:
     told = without_paths('/mnt/a: b=c/the "best" of | 2024/photos/ant/1.png, ../x <1>/y and ../x <1>/z', places)
     assert told == "ant/1.png, y and z"
     assert without_paths(f"{Path('../x <1>').absolute()}/z", places) == "z"
+
+
+def test_names_of_images_are_left_out() -> None:
+    known = {"a/Jane (1).png": "file 1", "b/Jane.png": "file 2"}
+    assert without_names("a/Jane (1).png = b/Jane.png", known) == "file 1 = file 2"
+    assert without_names("Jane.png is empty, Jane (1).png too", known) == "file 2 is empty, file 1 too"
+    assert without_names("Not here: Doe, Jane.JPG could not be read") == "Not here: an image could not be read"
+    kept = "predictions/test.parquet is missing: single answers are not known"
+    assert without_names(kept) == kept

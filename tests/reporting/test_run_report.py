@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from vitrail.data.audit import Audit
+from vitrail.data.findings import Finding
 from vitrail.errors import CheckpointError
 from vitrail.reporting import run_report
 from vitrail.reporting.report_inside import Inside
@@ -147,6 +149,39 @@ def test_no_images_leaves_every_image_out(made_run: Any) -> None:
     )
     assert any(alt.startswith("Confusion matrix") for alt in page.alts)
     assert "It holds small copies of images" not in page.text
+    assert "It holds no image of the data and no name of an image's file." in page.text
+
+
+def test_no_images_leaves_their_names_out_too(made_run: Any) -> None:
+    one, other, broken = "ward 7/patient_Jane_Doe_17.png", "Jane Doe/scan.png", "Doe, Jane.jpg"
+    audit = Audit(
+        dataset="photos",
+        classes=("class 0", "class 1"),
+        counts={"all": (3, 4)},
+        num_images={"all": 7},
+        broken={"all": ((broken, f"{broken} is empty"),)},
+        ignored=("Jane Doe.txt",),
+        findings=(
+            Finding("exact_duplicate", "all", (one, other), f"{one} = {other}", {"exact": True, "hash": "0"}),
+            Finding("size", "all", (other,), f"{other} is 3x3", {}),
+        ),
+        statistics={},
+        notes=(),
+    )
+    made_run.directory.audit_path.write_text(json.dumps(audit.to_dict()), encoding="utf-8")
+    named, done = written(made_run)
+    assert "patient_Jane_Doe_17.png" in named.text
+    assert "Doe" not in done.card.read_text(encoding="utf-8")
+    page, done = written(made_run, no_images=True, notes=("Left out: Doe, Jane (2).png is damaged",))
+    text = done.path.read_text(encoding="utf-8") + done.card.read_text(encoding="utf-8") + str(done.missing)
+    assert "Doe" not in text
+    assert "ward 7" not in text
+    assert not re.search(r"test/\d+\.png", text)
+    assert "Exact copies: 1 (file 1 = file 2)" in page.text
+    assert "1 broken file: file 3 is empty" in page.text
+    assert "file 2 is 3x3" in page.text
+    assert "Left out: an image is damaged" in page.text
+    assert re.search(r"image \d+\n", page.text)
 
 
 @pytest.mark.parametrize(

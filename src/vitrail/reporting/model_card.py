@@ -27,8 +27,9 @@ def model_card(facts: RunFacts, repository: str | None = None) -> str:
     """The model card of a finished run, in Markdown under the metadata that the hub reads.
 
     With a `repository`, owner/name, it says how the model is used from there. The facts must have the card of the model
-    and a result. No path of this machine is in it.
+    and a result. No path of this machine and no name of an image is in it.
     """
+    facts = facts.nameless()  # a card goes further than a report
     card, result = facts.card, facts.result
     assert card is not None
     assert result is not None

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,10 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def nameless(self) -> Answers:
+        """The same to images that are numbered."""
+        return replace(self, names=tuple(f"image {place}" for place in range(1, len(self) + 1)))
 
     @property
     def multilabel(self) -> bool:

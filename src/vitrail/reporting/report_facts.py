@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from vitrail.data.audit import Audit
 from vitrail.data.findings import Finding
 from vitrail.data.splits import Splits, read_splits
 from vitrail.errors import VitrailError
-from vitrail.reporting.report_paths import known_places, shown_source, without_paths
+from vitrail.reporting.report_paths import known_places, shown_source, without_names, without_paths
 from vitrail.runs import RunDirectory, read_json_lines
 
 UNREADABLE = (VitrailError, OSError, KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError)
@@ -57,6 +57,10 @@ class RunFacts:
     def told(self, sentence: str) -> str:
         """A sentence as others may read it: without the places, or any other path, of this machine."""
         return without_paths(sentence, self.places)
+
+    def nameless(self) -> RunFacts:
+        """The same without the names of the data's files: those that the audit found something with are numbered."""
+        return self if self.audit is None else replace(self, audit=_nameless(self.audit))
 
     @property
     def split(self) -> str | None:
@@ -188,6 +192,27 @@ def _audit(content: Mapping[str, Any]) -> Audit:
         statistics=content.get("statistics", {}),
         notes=tuple(content.get("notes", ())),
     )
+
+
+def _nameless(audit: Audit) -> Audit:
+    names = [name for finding in audit.findings for name in finding.images]
+    names += [name for files in audit.broken.values() for name, _ in files] + [*audit.ignored]
+    numbered = {name: f"file {place}" for place, name in enumerate(dict.fromkeys(names), start=1)}
+    findings = [
+        replace(
+            finding,
+            images=tuple(numbered[name] for name in finding.images),
+            sentence=without_names(finding.sentence, {name: numbered[name] for name in finding.images}),
+        )
+        for finding in audit.findings
+    ]
+    broken = {
+        split: tuple((numbered[name], without_names(reason, {name: numbered[name]})) for name, reason in files)
+        for split, files in audit.broken.items()
+    }
+    ignored = tuple(numbered[name] for name in audit.ignored)
+    notes = tuple(without_names(note) for note in audit.notes)
+    return replace(audit, findings=tuple(findings), broken=broken, ignored=ignored, notes=notes)
 
 
 def _counts(splits: Splits | None, result: Mapping[str, Any]) -> dict[str, int | None]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from vitrail.data.images import IMAGE_SUFFIXES
 
 _PUBLISHED = ("hf:", "timm:", "torchvision:")
 
@@ -72,6 +74,21 @@ def without_paths(sentence: str, places: Sequence[str] = ()) -> str:
         if len(known) > 1:
             sentence = sentence.replace(known + "/", "").replace(known + "\\", "").replace(known, "~")
     return _PATH.sub(lambda found: _without_secrets(found["url"]) if found["url"] else "", sentence)
+
+
+_ENDINGS = "|".join(suffix.removeprefix(".") for suffix in sorted(IMAGE_SUFFIXES))
+_FILE = re.compile(rf"[^:;'\"=]*?[^\s:;'\"=(]\.(?:{_ENDINGS})\b", re.IGNORECASE)
+
+
+def without_names(sentence: str, known: Mapping[str, str] | None = None) -> str:
+    """The sentence without names of images' files: those `known` by what stands for them, others as "an image".
+
+    Where another name begins cannot be told, so that all goes from the last colon, semicolon or quotation mark on.
+    """
+    for name, stands in sorted((known or {}).items(), key=lambda pair: -len(pair[0])):
+        for form in (name, _last_part(name)):
+            sentence = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", stands, sentence)
+    return _FILE.sub(lambda found: " an image" if found[0].startswith(" ") else "an image", sentence)
 
 
 def _without_secrets(address: str) -> str:

@@ -35,6 +35,7 @@ from vitrail.reporting.report_findings import (
     pair_sentence,
 )
 from vitrail.reporting.report_inside import look_inside
+from vitrail.reporting.report_paths import without_names
 from vitrail.reporting.report_pictures import run_pictures
 from vitrail.reporting.report_tables import (
     class_columns,
@@ -87,20 +88,22 @@ def write_report(
 
     `images` are those of the splits that are there, at the model's size; without them, or without a `classifier`, what
     the run's own files say is told. `inspected` are those to inspect the model with, where that is not to be all. With
-    `no_images` no image is in the report. Answers are explained in the time of so many forward `passes` of an image,
-    by default in EXPLAIN_SECONDS. `notes` are sentences on what the caller lacks. Raises CheckpointError if the
-    disk refuses.
+    `no_images` neither an image nor the name of one is in the report. Answers are explained in the time of so many
+    forward `passes` of an image, by default in EXPLAIN_SECONDS. `notes` are sentences on what the caller lacks. Raises
+    CheckpointError if the disk refuses.
     """
     facts = read_facts(directory)
+    facts = facts.nameless() if no_images else facts
     answers, lost = _answers(directory, facts, classifier, images)
     inside = look_inside(directory, classifier, images if inspected is None else inspected, keep=output is None)
     examples = Examples()
     if answers is not None:
         shown = None if no_images else images.get(answers.split)
-        examples = _examples(facts, answers, shown, classifier, passes)
+        examples = _examples(facts, answers.nameless() if no_images else answers, shown, classifier, passes)
     missing = [*notes, *facts.missing, *lost, *inside.missing]
     missing += ["Images were left out, as asked for"] if no_images else examples.missing
     missing = [facts.told(sentence) for sentence in dict.fromkeys(missing)]
+    missing = [without_names(sentence) for sentence in missing] if no_images else missing
     content: dict[str, Any] = {"facts": facts, "missing": missing, "inside": inside, "shows_images": not no_images}
     content["figures"] = run_pictures(
         directory, facts, samples=not no_images, answers=not (no_images or examples.shown)

@@ -98,15 +98,42 @@ def tiny() -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings that draw three images where they draw forty, write no report, and do not wait for the disk."""
-    from vitrail import session
-    from vitrail.reporting import run_figures
+def _save_blank(figure: object, path: Path) -> Path:
+    """A blank figure in the place of one: rendering is most of the time of a small training."""
+    from matplotlib.figure import Figure
 
-    monkeypatch.setattr(session, "report_training", lambda *told: None)
+    from vitrail.figures import save_figure
+
+    return save_figure(Figure(figsize=(0.1, 0.1)), path)
+
+
+class _Unrendered:
+    """Our figures, made as ever but saved blank."""
+
+    save_figure = staticmethod(_save_blank)
+
+    def __getattr__(self, name: str) -> Any:
+        from vitrail import figures
+
+        return getattr(figures, name)
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings and inspections whose figures are saved blank, and show three images where they show forty."""
+    from vitrail.inspecting import inspection
+    from vitrail.reporting import multilabel_figures, run_figures
 
     monkeypatch.setattr(run_figures, "NUM_SHOWN", 3)
+    for module in (run_figures, multilabel_figures):
+        monkeypatch.setattr(module, "figures", _Unrendered())
+    monkeypatch.setattr(inspection, "save_figure", _save_blank)
+
+
+@pytest.fixture
+def quick(unrendered: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings and inspections that render no figures, write no report, and do not wait for the disk."""
+    monkeypatch.setattr("vitrail.session.report_training", lambda *told: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 

@@ -25,6 +25,8 @@ from vitrail.runs import RunDirectory
 from vitrail.session import say_nothing, train_model, train_prepared
 from vitrail.training.plans import Timing
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 SMALL = {"model.embed_dim": 16, "model.depth": 1, "evaluation.report": False}
 
 

@@ -65,7 +65,7 @@ def bars_cnn(tmp_path_factory, write_idx, tiny) -> Path:
     """A folder with `bars` and a finished `run` of a CNN on them."""
     folder = tmp_path_factory.mktemp("cnn")
     write_idx(folder / "bars")
-    settings = {"training.batch_size": 16, "model.image_size": 16}
+    settings = {"training.batch_size": 16, "model.image_size": 16, "evaluation.report": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         api.train("bars", model="timm:test_resnet", epochs=1, settings=settings, out="run")

@@ -412,12 +412,12 @@ def test_reading_training_images_opens_no_test_file(tmp_path):
         dataset.read("test")
 
 
-def test_mnist_equals_its_idx_files(data_folder):
+@pytest.mark.parametrize(("split", "count"), [pytest.param("train", 60000, marks=pytest.mark.slow), ("test", 10000)])
+def test_mnist_equals_its_idx_files(data_folder, split, count):
     files = open_idx(data_folder("mnist"), "mnist")
     table = open_tables(find_parquet_splits(data_folder("mnist-parquet")), "mnist")
     assert files.classes == table.classes
-    for split, count in (("train", 60000), ("test", 10000)):
-        ours, theirs = files.read(split), table.read(split)
-        assert len(ours) == len(theirs) == count
-        np.testing.assert_array_equal(ours.pixels, theirs.pixels)
-        np.testing.assert_array_equal(ours.labels, theirs.labels)
+    ours, theirs = files.read(split), table.read(split)
+    assert len(ours) == len(theirs) == count
+    np.testing.assert_array_equal(ours.pixels, theirs.pixels)
+    np.testing.assert_array_equal(ours.labels, theirs.labels)

@@ -147,7 +147,7 @@ def test_a_trained_model_has_all_methods_on_one_grid(digits_run: Path) -> None:
     classifier = api.load(digits_run)
     digits = read_digits()
     subject = Subject.of(classifier.engine, classifier.card.model)
-    pixels, labels = digits.pixels[:24], digits.labels[:24]
+    pixels, labels = digits.pixels[:12], digits.labels[:12]
     found = check_methods(subject, pixels, labels, probabilities=classifier.calibrated)
     assert {*found["methods"]} == {*METHODS, "random"}
     assert found["grid"] == [2, 2]
@@ -170,3 +170,27 @@ def test_mistakes_are_refused(digits_run: Path) -> None:
         check_methods(subject, corners(3)[0], methods=["oclusion"])
     with pytest.raises(DataError, match="There are no images to check the methods on"):
         check_methods(subject, corners(0)[0])
+
+
+@pytest.mark.slow
+def test_the_default_beats_random_maps_and_last_layer_attention_on_mnist(data_folder, tmp_path: Path) -> None:
+    from vitrail import api
+    from vitrail.data.sources import open_dataset
+    from vitrail.interpretation.methods import default_method
+
+    data_folder("mnist")
+    settings = {"training.compile": "off", "evaluation.report": False}
+    classifier = api.load(api.train("mnist", epochs=1, settings=settings, out=tmp_path / "run").path)
+    test = open_dataset("mnist").prepared("test", classifier.card.preprocess)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(test))[:256])
+    subject = Subject.of(classifier.engine, classifier.card.model)
+    default = default_method(subject)
+    found = check_methods(
+        subject, np.asarray(test.pixels[chosen]), methods=[default, "attention"], probabilities=classifier.calibrated
+    )
+    for baseline in ("against_random", "against_attention"):
+        differences = found["methods"][default][baseline]
+        assert differences["deletion"]["ci95"][1] < 0
+        assert differences["insertion"]["ci95"][0] > 0
+        assert differences["road"]["ci95"][0] > 0
+    assert found["best"] == [default]

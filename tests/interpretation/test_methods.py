@@ -16,7 +16,7 @@ from vitrail.interpretation.subjects import Subject
 from vitrail.interpretation.targets import Target
 from vitrail.models import create_model
 
-CNNS = ("convolutions", "small alexnet", "timm convolutions")
+CNNS = ("convolutions", pytest.param("small alexnet", marks=pytest.mark.slow), "timm convolutions")
 REST = "use grad_cam, integrated_gradients or occlusion"
 PIXELS = ("integrated_gradients", "occlusion")
 

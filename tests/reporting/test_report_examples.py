@@ -147,7 +147,7 @@ def test_several_labels_have_mistakes_by_label(other_run: Callable[..., Any]) ->
         assert example.given == NO_LABEL or example.given.startswith(example.evidence)  # of several, the first one
 
 
-@pytest.mark.parametrize("side", [8, 224])
+@pytest.mark.parametrize("side", [8, 168])
 def test_pictures_are_small(other_run: Callable[..., Any], side: int) -> None:
     run = other_run(num_images=9, side=side, channels=3)
     classes = run.classifier.classes

@@ -310,7 +310,16 @@ def test_a_repetition_obeys_the_plans_and_makes_none(small, uneven, timed, tmp_p
     assert uneven.passed > 2 * BUDGET
 
 
-@pytest.mark.parametrize("steps", [(1,), (37,), (100, 101), (50, 100, 150)], ids=str)
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (1,),
+        pytest.param((37,), marks=pytest.mark.slow),
+        (100, 101),
+        pytest.param((50, 100, 150), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_a_run_that_was_stopped_equals_a_repetition_of_its_journal(small, uneven, timed, tmp_path, steps):
     for step in steps:
         with pytest.raises(Interrupted, match=f"after step {step} of "):

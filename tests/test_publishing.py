@@ -30,6 +30,12 @@ def test_what_cannot_be_pushed(hub: LoopbackHub, digits_run: Path, tmp_path: Pat
     copy = tmp_path / "run"
     shutil.copytree(digits_run, copy)
     (copy / "model.safetensors").unlink()
+    journal = (copy / "journal.jsonl").read_text(encoding="utf-8")
+    for known in ("per_class", "epochs"):
+        (copy / "journal.jsonl").write_text(journal.replace(f'"{known}"', '"other"'), encoding="utf-8")
+        with pytest.raises(CheckpointError, match=r"journal\.jsonl holds no results as this version writes them; "):
+            vitrail.push(copy, "owner/digits")
+    (copy / "journal.jsonl").write_text(journal, encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"model\.safetensors could not be copied: No such file"):
         vitrail.push(copy, "owner/digits")
     (copy / "journal.jsonl").write_text("", encoding="utf-8")

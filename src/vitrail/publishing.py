@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -23,7 +24,7 @@ def push_run(directory: RunDirectory, repository: str, *, private: bool) -> str:
     if directory.result() is None:
         raise ConfigError(f"{directory.path} has not finished; finish it first: {directory.resume_command()}")
     read_card(directory.path)  # which says what is wrong with it
-    text = model_card(read_facts(directory), repository)
+    text = _card(directory, repository)
     with tempfile.TemporaryDirectory(prefix="vitrail-") as folder:
         try:
             for name in ("model.safetensors", "model.json"):
@@ -32,3 +33,16 @@ def push_run(directory: RunDirectory, repository: str, *, private: bool) -> str:
             raise CheckpointError(f"{error.filename} could not be copied: {error.strerror}") from error
         write_atomically(Path(folder, "README.md"), text)
         return push_folder(Path(folder), repository, private=private, message="Add a model trained with Vitrail")
+
+
+def _card(directory: RunDirectory, repository: str) -> str:
+    facts = read_facts(directory)
+    try:
+        if facts.result is not None and facts.card is not None:
+            return model_card(facts, repository)
+    except (KeyError, TypeError, ValueError, AttributeError):  # of a result that says other things, or in other words
+        pass
+    raise CheckpointError(
+        f"{directory.journal.path} holds no results as this version writes them; train the model again: "
+        f"vitrail train --recipe {shlex.quote(str(directory.path))}"
+    )

@@ -7,6 +7,7 @@ import pytest
 
 from vitrail.data.splits import Splits
 from vitrail.evaluation import classification_metrics
+from vitrail.evaluation.intervals import wilson_interval
 from vitrail.reporting.report_facts import RunFacts, read_facts
 from vitrail.reporting.report_findings import (
     Pair,
@@ -106,9 +107,13 @@ def test_what_stands_out_of_the_training(kept_run: Any) -> None:
 
 def test_validation_may_be_too_good(kept_run: Any) -> None:
     facts = facts_of(kept_run, [[30, 30, 0], [0, 30, 30], [0, 0, 60]])
-    validation = {**facts.result["validation"], "accuracy": 0.95}
-    said = notable(replace(facts, result={**facts.result, "validation": validation}))
-    assert any("accuracy is 95.0 %: more than chance lets test images differ by" in sentence for sentence in said)
+    for correct, images, told in ((95, 100, True), (19, 20, True), (9, 10, False), (13, 15, False)):
+        bounds = wilson_interval(correct, images)
+        validation = {**facts.result["validation"], "accuracy": correct / images, "accuracy_ci95": bounds}
+        assert (correct / images > facts.judged["accuracy_ci95"][1]) or not told
+        said = notable(replace(facts, result={**facts.result, "validation": validation}))
+        sentence = f"accuracy is {percent(correct / images)}: more than chance lets test images differ by"
+        assert any(sentence in found for found in said) == told
 
 
 def test_data_of_every_origin(kept_run: Any) -> None:

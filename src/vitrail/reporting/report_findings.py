@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -194,11 +195,18 @@ def _of_training(facts: RunFacts) -> Iterator[str]:
                 "images, or more augmentation, may help"
             )
     tested, chosen = result.get("test"), result.get("validation")
-    if tested and chosen and chosen["accuracy"] > tested["accuracy_ci95"][1]:
+    if tested and chosen and _surely_higher(chosen, tested):
         yield (
             "On validation images, which the best epoch was chosen by, accuracy is "
             f"{percent(chosen['accuracy'])}: more than chance lets test images differ by"
         )
+
+
+def _surely_higher(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the 95 % interval of the difference of two accuracies lies above 0: Newcombe 1998, method 10."""
+    below = one["accuracy"] - one["accuracy_ci95"][0]
+    above = other["accuracy_ci95"][1] - other["accuracy"]
+    return one["accuracy"] - other["accuracy"] > math.hypot(below, above)
 
 
 def _of_sample(facts: RunFacts) -> Iterator[str]:

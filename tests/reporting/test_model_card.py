@@ -118,3 +118,24 @@ def test_every_kind_of_run_has_a_card(other_run: Callable[..., Any]) -> None:
     assert "There were no test images" in model_card(read_facts(other_run(test=False).directory))
     few = model_card(read_facts(other_run(num_classes=10).directory))
     assert "- Fewer than 10 test images, too few to say much of: class 0, class 1, class 2 and 7 more." in few
+
+
+def test_names_are_text_in_markdown_and_html(text: Written) -> None:
+    hostile = "<img src=x>\n# [a](b) *c* `d` | e_f _g_ & h"
+    row = {**CLASS, "class": hostile}
+    split = {**SPLIT, "per_class": [row, {**row, "images": 3}]}
+    written = text({**RESULT, "test": split}, classes=(hostile, "bee"), provenance={"dataset": hostile, "seed": 3})
+    escaped = r"&lt;img src=x&gt; \# \[a\](b) \*c\* \`d\` \| e_f \_g\_ &amp; h"
+    assert f"Classes: {escaped}, bee." in written
+    assert f"{escaped} 90.0 % (30)" in written
+    assert f"too few to say much of: {escaped}." in written
+    assert "<img" not in written
+    assert "\n# [a]" not in written
+
+
+def test_commands_and_code_can_be_copied(kept_run: Any) -> None:
+    written = model_card(replace(read_facts(kept_run.directory), name='my "run" $1'))
+    assert "vitrail predict 'my \"run\" $1' image.jpg" in written
+    assert "`vitrail evaluate 'my \"run\" $1' DATA`" in written
+    assert 'vitrail.load("my \\"run\\" $1").predict' in written
+    assert '# my "run" \\$1' in written.splitlines()

@@ -6,7 +6,7 @@ import pytest
 
 from vitrail.config import RunConfig, parse_assignments, with_settings
 from vitrail.recipes import recipe_function
-from vitrail.reporting.report_commands import needs_data, repeating_command, spelled_command
+from vitrail.reporting.report_commands import needs_data, repeating_command, resuming_command, spelled_command
 from vitrail.reporting.report_facts import RunFacts, read_facts
 
 
@@ -65,3 +65,9 @@ def test_a_run_repeats_itself(kept_run: Any) -> None:
 @pytest.mark.parametrize("config", [{}, {"recipe": "gone", "training": {}}])
 def test_an_unknown_recipe_has_no_command(kept_run: Any, config: dict[str, Any]) -> None:
     assert spelled_command(replace(read_facts(kept_run.directory), config=config)) is None
+
+
+def test_names_are_one_word_of_a_command(kept_run: Any) -> None:
+    named = replace(read_facts(kept_run.directory), name="my run; ls")
+    assert shlex.split(repeating_command(named)) == ["vitrail", "train", "--recipe", "my run; ls"]
+    assert shlex.split(resuming_command(named)) == ["vitrail", "train", "--resume", "--out", "my run; ls"]

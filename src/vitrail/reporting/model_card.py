@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,9 +39,9 @@ def model_card(facts: RunFacts, repository: str | None = None) -> str:
     source = facts.name if repository is None else f"hf:{repository}"
     lines = [
         *_metadata(provenance.get("init")),
-        f"# {facts.name if repository is None else repository.rpartition('/')[2]}",
+        f"# {_escaped(facts.name if repository is None else repository.rpartition('/')[2])}",
         "",
-        f"{card.model_name}, {result['parameters']:,} parameters, {_task(card)}.",
+        f"{_escaped(card.model_name)}, {result['parameters']:,} parameters, {_task(card)}.",
         "",
         *_classes(card.classes),
         "## Results",
@@ -57,12 +59,13 @@ def model_card(facts: RunFacts, repository: str | None = None) -> str:
         "",
         "```",
         "pip install vitrail",
-        f"vitrail predict {source} image.jpg",
+        f"vitrail predict {shlex.quote(source)} image.jpg",
         "```",
         "",
         "```python",
         "import vitrail",
-        f'vitrail.load("{source}").predict("image.jpg").{"labels" if card.multilabel else "label"}',
+        f"vitrail.load({json.dumps(source, ensure_ascii=False)})"
+        f'.predict("image.jpg").{"labels" if card.multilabel else "label"}',
         "```",
         "",
         f"{_preparation(card)} Probabilities are calibrated by a temperature of {card.temperature:.3g}, fitted on"
@@ -75,11 +78,17 @@ def model_card(facts: RunFacts, repository: str | None = None) -> str:
         "- It knows these classes alone: an image of anything else "
         + ("may get some of them too." if card.multilabel else "gets one of them too."),
         "- The results are of images like those it was trained on; on others, measure them: "
-        f"`vitrail evaluate {source} DATA`.",
+        f"`vitrail evaluate {shlex.quote(source)} DATA`.",
         *_few(facts),
         *_license(provenance.get("init")),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """The text on one line, as Markdown, and the HTML in it, show it: names may hold anything."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]#|~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def _weak(facts: RunFacts) -> list[str]:
@@ -89,14 +98,14 @@ def _weak(facts: RunFacts) -> list[str]:
     rows = [row for row in worst_first(facts) if row[key] is not None and row[key] < 1][:_MOST_WEAK]
     if rows:
         told = ", ".join(f"{row['class']} {percent(row[key])} ({row['images']:,})" for row in rows)
-        lines.append(f"- Weakest classes, by {what}, with their {facts.split} images: {told}.")
+        lines.append(f"- Weakest classes, by {what}, with their {facts.split} images: {_escaped(told)}.")
     pairs = confused_pairs(facts, most=3)
     if pairs:
         told = ", ".join(
             f"{facts.classes[pair.label]} for {facts.classes[pair.taken]} ({pair.count:,} of {pair.images:,})"
             for pair in pairs
         )
-        lines.append(f"- Most often taken for another: {told}.")
+        lines.append(f"- Most often taken for another: {_escaped(told)}.")
     return [*lines, ""] if lines else []
 
 
@@ -104,7 +113,7 @@ def _few(facts: RunFacts) -> list[str]:
     few = [str(row["class"]) for row in facts.judged["per_class"] if row["images"] < FEW_IMAGES]
     if not few:
         return []
-    return [f"- Fewer than {FEW_IMAGES} {facts.split} images, too few to say much of: {some(few)}."]
+    return [f"- Fewer than {FEW_IMAGES} {facts.split} images, too few to say much of: {_escaped(some(few))}."]
 
 
 def _task(card: ModelCard) -> str:
@@ -124,7 +133,7 @@ def _metadata(init: Mapping[str, Any] | None) -> list[str]:
 def _classes(classes: tuple[str, ...]) -> list[str]:
     named = ", ".join(classes[:MOST_CLASSES])
     more = f", and {len(classes) - MOST_CLASSES:,} more" if len(classes) > MOST_CLASSES else ""
-    return [f"Classes: {named}{more}.", ""]
+    return [f"Classes: {_escaped(named)}{more}.", ""]
 
 
 def _results(result: Mapping[str, Any]) -> list[str]:
@@ -170,7 +179,7 @@ def _training(facts: RunFacts, card: ModelCard, result: Mapping[str, Any]) -> li
         lines.append("- It began with random weights.")
     version = card.provenance.get("vitrail")
     lines.append(f"- Made with Vitrail {version}, seed {json.dumps(card.provenance.get('seed'))}.")
-    return [facts.told(line) for line in lines]
+    return [_escaped(facts.told(line)) for line in lines]
 
 
 def _of_whom(init: Mapping[str, Any]) -> str:
@@ -204,7 +213,7 @@ def _license(init: Mapping[str, Any] | None) -> list[str]:
     lines = ["- No licence is stated here for this model; its owner may add one."]
     while init is not None:
         if init.get("license"):
-            named = shown_source(init["weights"])
-            lines.append(f"- The weights {named} that it began with are under the licence {init['license']}.")
+            said = f"- The weights {shown_source(init['weights'])} that it began with are under the licence "
+            lines.append(_escaped(f"{said}{init['license']}."))
         init = init.get("init")
     return lines

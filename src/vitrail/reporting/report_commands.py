@@ -26,6 +26,11 @@ def repeating_command(facts: RunFacts) -> str:
     return f"vitrail train --recipe {shlex.quote(facts.name)}"
 
 
+def resuming_command(facts: RunFacts) -> str:
+    """The command that goes on with a run that has not finished."""
+    return f"vitrail train --resume --out {shlex.quote(facts.name)}"
+
+
 def spelled_command(facts: RunFacts) -> str | None:
     """The command with every setting that differs from the recipe's, for who has not the run; None if not known."""
     try:
@@ -42,7 +47,7 @@ def needs_data(facts: RunFacts) -> bool:
 def _parts(facts: RunFacts) -> Iterator[str]:
     config, training = facts.config, facts.config["training"]
     recipe = recipe_function(config["recipe"])()
-    yield f"vitrail train {_data(facts)} --recipe {config['recipe']}"
+    yield f"vitrail train {_data(facts)} --recipe {shlex.quote(config['recipe'])}"
     init, plain = config.get("init"), recipe.model_dump(mode="json")
     if init is not None:
         yield f"--init {shlex.quote(shown_source(init))}"

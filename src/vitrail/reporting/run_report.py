@@ -22,7 +22,7 @@ from vitrail.errors import CheckpointError
 from vitrail.reporting.model_card import model_card
 from vitrail.reporting.pages import render
 from vitrail.reporting.report_answers import Answers, answers_of, read_answers
-from vitrail.reporting.report_commands import needs_data, repeating_command, spelled_command
+from vitrail.reporting.report_commands import needs_data, repeating_command, resuming_command, spelled_command
 from vitrail.reporting.report_examples import Examples, make_examples
 from vitrail.reporting.report_facts import BROKEN, RunFacts, first_line, read_facts, settings_table
 from vitrail.reporting.report_findings import (
@@ -229,7 +229,7 @@ def _ending(directory: RunDirectory, facts: RunFacts) -> dict[str, Any]:
         "origin": [*_origin(facts, fingerprint)],
         "version": package_version("vitrail"),
         "settings": [*settings_table(facts.config, facts.places)],
-        "resume": f"vitrail train --resume --out {facts.name}",
+        "resume": resuming_command(facts),
     }
 
 

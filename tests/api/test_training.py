@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -244,13 +245,29 @@ def last_weights(run: vitrail.Run) -> bytes:
 # A time, and doing it again
 
 
+@pytest.fixture(scope="module")
+def trained_for_a_time(tmp_path_factory, write_idx, tiny) -> Path:
+    """A folder with ./photos and a run on them that was given three seconds."""
+    folder = tmp_path_factory.mktemp("timed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_idx(Path("photos"))
+        vitrail.train("photos", time="3s", settings=tiny)
+    return folder
+
+
 @pytest.fixture
-def timed(photos, tiny) -> vitrail.Run:
-    """A run that was given three seconds."""
-    return vitrail.train("photos", time="3s", settings=tiny)
+def timed(trained_for_a_time, tmp_path, monkeypatch) -> vitrail.Run:
+    """That run, in a current folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained_for_a_time, ".", dirs_exist_ok=True)
+    return vitrail.Run("runs/photos-digits-1")
 
 
-def test_a_run_with_a_time_is_repeated_to_the_bit(timed):
+@pytest.mark.parametrize(
+    "name", ["last", pytest.param("runs/photos-digits-1", marks=pytest.mark.slow), "photos-digits-1"]
+)
+def test_a_run_with_a_time_is_repeated_to_the_bit(timed, name):
     assert timed.result["stopped"] == "time"
     assert timed.config.training.time_seconds == 3
     assert events(timed, "plan")[0]["step"] == 0
@@ -260,16 +277,15 @@ def test_a_run_with_a_time_is_repeated_to_the_bit(timed):
     journal = timed.directory.journal
     lines = [{**line, "threads": 1} if line["event"] == "start" else line for line in journal.events()]
     journal.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for name in ("last", timed.path, timed.path.name):
-        again = vitrail.train(recipe=str(name))
-        assert events(again, "plan") == events(timed, "plan")
-        (repeats,) = events(again, "repeats")
-        assert {**repeats, "run": ""} == {"event": "repeats", "run": "", "bfloat16": False, "threads": 1}
-        assert events(again, "start")[0]["threads"] == 1
-        assert weights(again) == weights(timed)
-        assert last_weights(again) == last_weights(timed)
-        assert again.config == timed.config
-        assert again.result["test"] == timed.result["test"]
+    again = vitrail.train(recipe=name)
+    assert events(again, "plan") == events(timed, "plan")
+    (repeats,) = events(again, "repeats")
+    assert {**repeats, "run": ""} == {"event": "repeats", "run": "", "bfloat16": False, "threads": 1}
+    assert events(again, "start")[0]["threads"] == 1
+    assert weights(again) == weights(timed)
+    assert last_weights(again) == last_weights(timed)
+    assert again.config == timed.config
+    assert again.result["test"] == timed.result["test"]
 
 
 def test_a_repetition_that_was_stopped_goes_on_as_one(timed, monkeypatch):
@@ -281,17 +297,24 @@ def test_a_repetition_that_was_stopped_goes_on_as_one(timed, monkeypatch):
     assert last_weights(resumed) == last_weights(timed)
 
 
-def test_a_run_with_other_settings_or_data_makes_plans_of_its_own(timed, tiny, write_idx):
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"seed": 5}, marks=pytest.mark.slow),
+        {"settings": {"training.learning_rate": 0.01}},
+        {"data": "others"},
+    ],
+)
+def test_a_run_with_other_settings_or_data_makes_plans_of_its_own(timed, write_idx, options):
     write_idx(Path("others"), seed=1)
-    for options in ({"seed": 5}, {"settings": {"training.learning_rate": 0.01}}, {"data": "others"}):
-        other = vitrail.train(recipe="runs/photos-digits-1", **options)
-        assert not events(other, "repeats")
-        assert len(events(other, "plan")) >= 1
-        assert other.config.recipe == "digits"
-        assert other.config.training.time_seconds == 3
-        fitted = {"mean": None, "std": None}  # to the data
-        assert other.config.model.model_copy(update=fitted) == timed.config.model.model_copy(update=fitted)
-        assert weights(other) != weights(timed)
+    other = vitrail.train(recipe="runs/photos-digits-1", **options)
+    assert not events(other, "repeats")
+    assert len(events(other, "plan")) >= 1
+    assert other.config.recipe == "digits"
+    assert other.config.training.time_seconds == 3
+    fitted = {"mean": None, "std": None}  # to the data
+    assert other.config.model.model_copy(update=fitted) == timed.config.model.model_copy(update=fitted)
+    assert weights(other) != weights(timed)
 
 
 def test_epochs_take_the_place_of_a_time(timed):

@@ -57,7 +57,7 @@ def test_what_is_missing_is_said(vitrail: Any, run: Path) -> None:
     assert done.code == 0
     *lacks, report, card = done.out.splitlines()
     assert lacks == [
-        f"The model cannot be used: {run}/model.safetensors could not be read: No such file or directory",
+        "The model cannot be used: model.safetensors could not be read: No such file or directory",
         "The run's images, photos, are not here, or cannot be read",
         "predictions/test.parquet is missing or damaged: single answers are not known",
         "The inside of the model is not shown, as it could not be inspected",

@@ -79,7 +79,9 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     settings = {"model.embed_dim": 32, "model.depth": 1, "training.batch_size": 32, "training.log_steps": 10}
     settings |= {"training.learning_rate": 1e-2, "training.ema_decay": 0.0, "evaluation.report": False}
-    return api.train("digits", epochs=4, settings=settings, out=tmp_path_factory.mktemp("runs") / "digits").path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vitrail.reporting.run_figures.NUM_SHOWN", 3)
+        return api.train("digits", epochs=4, settings=settings, out=tmp_path_factory.mktemp("runs") / "digits").path
 
 
 @pytest.fixture(scope="session")

@@ -251,6 +251,7 @@ def trained_for_a_time(tmp_path_factory, write_idx, tiny) -> Path:
     folder = tmp_path_factory.mktemp("timed")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("vitrail.reporting.run_figures.NUM_SHOWN", 3)
         write_idx(Path("photos"))
         vitrail.train("photos", time="3s", settings=tiny)
     return folder

@@ -86,6 +86,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, write_idx: Callable[..., P
     write_idx(folder / "photos")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("vitrail.reporting.run_figures.NUM_SHOWN", 3)
         api.train("photos", epochs=2, settings=tiny, out="run")
     return folder
 

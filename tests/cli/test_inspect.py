@@ -46,7 +46,7 @@ def test_all_of_it_as_json(vitrail, digits):
     assert {*result} == {"run", "model", "folder", "figures", "missing", "numbers"}
     assert (result["run"], result["model"], result["folder"]) == ("digits", "vit_micro_conv4_8", "out")
     assert [figure["name"] for figure in result["figures"]] == list(ALL)
-    assert {*result["figures"][0]} == {"name", "title", "path", "reading", "remarks"}
+    assert {*result["figures"][0]} == {"name", "title", "path", "reading", "remarks", "drawn_before"}
     assert result["figures"][0]["path"] == str(Path("out/filters.png"))
     assert package.inspect(digits, output="out").to_json() == result
     written = json.loads(Path("out/inspection.json").read_text(encoding="utf-8"))
@@ -68,6 +68,7 @@ def bars_cnn(tmp_path_factory, write_idx, tiny) -> Path:
     settings = {"training.batch_size": 16, "model.image_size": 16, "evaluation.report": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("vitrail.reporting.run_figures.NUM_SHOWN", 3)
         api.train("bars", model="timm:test_resnet", epochs=1, settings=settings, out="run")
     return folder
 
@@ -96,10 +97,16 @@ def test_data_that_has_moved_costs_what_needs_it(vitrail, bars_cnn):
     done = vitrail("inspect", "run")
     assert done.code == 0
     assert pictures("run/inspection") == ["filters"]
-    assert "No embeddings: The run's data, bars, is not here (No data set named 'bars'." in done.out
+    gone = "The run's data is not here: there is no folder bars; name it where it is now: vitrail inspect RUN DATA"
+    assert f"No layer similarity, token norms, embeddings, layer probes: {gone}\n" in done.out
     shutil.copytree(bars_cnn / "bars", "elsewhere")
     vitrail("inspect", "run", "elsewhere")
+    drawn = {path.name: path.read_bytes() for path in Path("run/inspection").glob("*.png")}
     assert pictures("run/inspection") == ["embeddings", "filters", "layer_probes", "layer_similarity"]
+    again = vitrail("inspect", "run")
+    assert f"Left as drawn before: layer similarity, embeddings, layer probes: {gone}\n" in again.out
+    assert again.out.splitlines()[-1].startswith("1 figure of timm:test_resnet and inspection.json are in ")
+    assert {path.name: path.read_bytes() for path in Path("run/inspection").glob("*.png")} == drawn
 
 
 def test_an_unfinished_run_shows_its_validation_images(vitrail, run):

@@ -289,6 +289,7 @@ def test_no_tracker_needs_no_library_and_leaves_nothing(small, tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} & {"tracker.json", "mlruns", "wandb"} == set()
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_whole_run_is_followed(tmp_path):
     run = vitrail.train("digits", epochs=1, settings=RUN | {"training.tracker": "mlflow"}, out=tmp_path / "run")
     _, points = mlflow_run(tmp_path / "run")

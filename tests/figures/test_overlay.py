@@ -1,7 +1,10 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 
 from vitrail.errors import DataError
 from vitrail.figures import draw_overlay, overlay, paint_overlay
@@ -66,8 +69,19 @@ def test_the_image_shows_through_where_there_is_no_evidence():
     assert np.corrcoef(painted[..., 0].ravel(), image.ravel())[0, 1] > 0.999
     coloured = paint_overlay(image.repeat(3, axis=2), np.zeros((30, 40)), signed=True)
     np.testing.assert_array_equal(coloured, painted)
-    red = paint_overlay(plain(2, 2) * np.array([1, 0, 0], np.uint8), np.zeros((2, 2)), signed=True)[0, 0].astype(int)
-    assert 30 < red[0] - red[1] < 64  # of 128
+    red = plain(2, 2) * np.array([1, 0, 0], np.uint8)
+    painted = paint_overlay(red, np.zeros((2, 2)), signed=False)[0, 0].astype(int)
+    assert 20 < painted[0] - painted[1] < 64  # of 128
+    assert np.ptp(paint_overlay(red, np.zeros((2, 2)), signed=True)[0, 0]) < 2
+
+
+@pytest.mark.parametrize("color", ["#0072B2", "#0000FF", "#D55E00", "#FFA500", "#87CEEB"])
+def test_signed_evidence_is_seen_on_an_image_of_its_own_colour(color):
+    image = np.full((1, 5, 3), (255 * np.array(to_rgb(color))).round(), np.uint8)
+    painted = paint_overlay(image, np.array([[-1.0, -0.3, 0.0, 0.3, 1.0]]), signed=True)[0].astype(int)
+    blueness = painted[:, 2] - painted[:, 0]
+    assert (np.diff(blueness) < -20).all()
+    assert abs(blueness[2]) < 3
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
@@ -142,9 +156,31 @@ def test_three_panels_and_a_bar(shape, signed):
     figure = draw_overlay(plain(*shape), heat[:3, :4], heat, (0, 0, 1, 1), signed=signed, title="cat")
     names = [axes.get_title() for axes in figure.axes]
     assert [name for name in names if name] == ["image", "map, 3x4", "map over the image"]
+    figure.canvas.draw()
     boxes = np.array([axes.get_position().extents for axes in figure.axes])
     assert boxes.min() >= 0
     assert boxes.max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(100, 2000), (200, 2000), (100, 180), (40, 100), (300, 300), (2000, 100)])
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_bars_labels_lie_apart_and_panels_are_full(shape, signed):
+    heat = 0.0123 * np.random.default_rng(0).standard_normal(shape)
+    figure = draw_overlay(
+        plain(*shape), heat, heat, (0, 0, 1, 1), signed=signed, title="cat", map_title="map, 7x7 windows"
+    )
+    figure.canvas.draw()
+    panels, bar = [figure.axes[place] for place in (0, 1, 3)], figure.axes[2]
+    assert figure.axes[1].get_title() == "map, 7x7 windows"
+    texts = [
+        label.get_window_extent() for label in (*bar.get_xticklabels(), *bar.get_yticklabels()) if label.get_text()
+    ]
+    assert len(texts) >= 2
+    for one, other in itertools.combinations(texts, 2):
+        assert not one.overlaps(other)
+    heights = sum(axes.get_window_extent().height for axes in panels) / (3 if shape[1] <= 2 * shape[0] else 1)
+    room = figure.get_figheight() * figure.dpi - heights
+    assert room < 1.9 * figure.dpi  # headings, margins and the bar
 
 
 def test_small_values_are_written_out():

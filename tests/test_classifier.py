@@ -338,6 +338,29 @@ def test_evidence_lies_where_the_model_looks():
     assert contrasted.heat()[:, 1].max() < 0  # without b's column a has more than b
 
 
+def test_one_image_or_several():
+    with pytest.raises(ConfigError, match=r"^explain takes one image; give several to explain_many$"):
+        columns("abc").explain(["a.jpg"])
+    for image in ("a.jpg", Path("a.jpg"), b""):
+        with pytest.raises(
+            ConfigError, match=r"^explain_many takes several images; give one to explain, or \[image\]$"
+        ):
+            list(columns("abc").explain_many(image, Question()))
+
+
+def test_a_number_names_a_class_that_is_one():
+    found = columns("135").explain(bright(200, 250), target=3, against=np.int64(1))
+    assert (found.target, found.against) == ("3", "1")
+    with pytest.raises(ConfigError, match=r"has no class '0'; it has 1, 3, 5, and classes go by their names"):
+        columns("135").explain(bright(200, 250), target=0)
+
+
+def test_what_cannot_be_asked_is_said_before_an_image_is_read(trained):
+    for asked in (Question(target="ten"), Question("attention", layer=4), Question("attention", head=9)):
+        with pytest.raises(ConfigError, match=r"ten|is not there"):
+            next(trained.explain_many((pytest.fail("an image is read") for _ in range(1)), asked))
+
+
 def test_what_remains_without_gradients_is_said():
     for method in ("relevance", "rollout", "attention", "grad_cam", "integrated_gradients"):
         with pytest.raises(ConfigError, match=r"runs without PyTorch gives answers alone, .*; use occlusion$"):

@@ -49,9 +49,13 @@ def test_each_image_has_its_files_and_what_is_broken_a_row(trained, scans):
         for suffix in ("json", "npz", "png")
     )
     assert heard == [(count, 5) for count in range(1, 6)]
+    assert repr(done) == "ExplainedFiles(occlusion, 5 images, 1 with an error)"
+    assert repr(done[0]) == "ExplainedFile(scans/0.png, evidence for 0, explanations/0-occlusion.png)"
+    assert repr(done[-1]) == f"ExplainedFile(scans/torn.png, error: {done[-1].error})"
     assert done.notes == (
         "occlusion is the default for small images, and where a model gives its answers alone; --method names another",
-        "Places above 0 are those without which the class's score falls, below 0 those without which it rises",
+        "Orange places (above 0) are those without which the class's score falls, blue ones (below 0) those without "
+        "which it rises",
         "4 images are drawn larger, by whole factors; the maps have their own size",
     )
     for path, row in zip(scans[:-1], done[:-1], strict=True):

@@ -11,9 +11,10 @@ from PIL import Image
 
 from vitrail import explanations
 from vitrail.checkpoint import ModelCard
+from vitrail.classifier import Explained
 from vitrail.data.preprocess import Placement, Preprocess, placement, prepare
 from vitrail.engines.pytorch import TorchEngine
-from vitrail.errors import CheckpointError, ConfigError
+from vitrail.errors import ConfigError
 from vitrail.explanations import Explanation, Question, explained
 from vitrail.interpretation.subjects import Subject
 from vitrail.interpretation.targets import Target
@@ -171,7 +172,7 @@ def test_other_files_are_refused(tmp_path):
     one = explanation(np.ones((2, 2)))
     with pytest.raises(ConfigError, match=r"'why.jpg' does not end in .png \(the overlay\), .npz \(the map\) or .json"):
         one.save(tmp_path / "why.jpg")
-    with pytest.raises(CheckpointError, match="could not be written"):
+    with pytest.raises(ConfigError, match=r"missing is no folder that why.png could go to; make it first$"):
         one.save(tmp_path / "missing" / "why.png")
 
 
@@ -185,6 +186,40 @@ def test_a_notebook_shows_three_panels():
     assert texts == ["predicted: cat (75.0 %)", "relevance: evidence for cat"]
     assert replace(one, layer=None, head=1).way == "attention of the last layer, head 1"
     assert replace(one, target="cat", against="dog").question == "evidence for cat rather than dog"
+
+
+def test_a_map_says_what_it_has_a_value_of():
+    assert explanation(np.ones((64, 64)), method="occlusion").cells == "15x15 windows"
+    assert explanation(np.ones((8, 12)), method="occlusion").cells == "7x11 windows"
+    assert explanation(np.ones((8, 12)), method="integrated_gradients").cells == "8x12 pixels"
+    one = explanation(np.ones((4, 3)))
+    assert [axes.get_title() for axes in one.figure().axes][1] == "map, 4x3 patches"
+
+
+def test_all_labels_above_a_half_are_told():
+    one, given = explanation(np.ones((2, 2))), {"blue": 0.823, "red": 0.25, "round": 0.61}
+    several = Prediction("a.jpg", "blue", 0.823, probabilities=given)
+    title = replace(one, prediction=several).figure().texts[0].get_text()
+    assert title == "predicted: blue (82.3 %), round (61.0 %)"
+    none = Prediction("a.jpg", "red", 0.25, probabilities={"red": 0.25})
+    title = replace(one, prediction=none).figure().texts[0].get_text()
+    assert title == "predicted: no label; the most probable: red (25.0 %)"
+
+
+def test_the_sentence_and_the_title_name_what_the_class_is_set_against():
+    one = replace(explanation(np.ones((8, 8)), method="occlusion"), against="dog")
+    assert one.to_json()["reading"] == (
+        "Orange places (above 0) are those without which the score of the class rather than dog falls, "
+        "blue ones (below 0) those without which it rises"
+    )
+    assert one.figure().texts[1].get_text() == "occlusion: evidence for cat rather than dog"
+
+
+def test_an_explanation_is_told_in_a_line():
+    one = explanation(np.ones((4, 3)))
+    assert repr(one) == "Explanation(a.jpg, relevance, evidence for cat, map 4x3)"
+    assert repr(Explained("a.jpg", one)) == f"Explained(a.jpg, {one!r})"
+    assert repr(Explained("b.jpg", None, "b.jpg is empty")) == "Explained(b.jpg, error: b.jpg is empty)"
 
 
 # What is asked
@@ -213,15 +248,47 @@ def test_without_a_target_it_is_the_predicted_class():
             "relevance, grad_cam, integrated_gradients or occlusion",
         ),
         (
-            Question("releavnce"),
-            "No method named 'releavnce'. Did you mean 'relevance'? Use one of relevance, rollout, attention, "
-            "grad_cam, integrated_gradients, occlusion",
+            Question(target="3"),
+            "vit_micro_conv4_8 has no class '3'; it has cat, dog, and classes go by their names, not by numbers.",
+        ),
+        (Question("attention", layer=7), "layer=7 is not there: the model has 3 layers, 0 to 2"),
+        (
+            Question("occlusion", head=0),
+            "occlusion is of all layers and heads together; leave layer and head out, or use attention",
         ),
     ],
 )
 def test_what_cannot_be_asked(question, sentence):
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         question.resolved(subject(card()), card())
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        (
+            {"method": "releavnce"},
+            "No method named 'releavnce'. Did you mean 'relevance'? Use one of relevance, rollout, attention, "
+            "grad_cam, integrated_gradients, occlusion",
+        ),
+        ({"method": 3}, "No method named 3. Use one of relevance, "),
+        ({"target": 2.0}, "target=2.0 is no class; give the name of one"),
+        ({"against": ["cat"]}, "against=['cat'] is no class; give the name of one"),
+        ({"target": True}, "target=True is no class; give the name of one"),
+        ({"layer": "last"}, "layer='last' is not a whole number; layers and heads count from 0"),
+        ({"head": 0.5}, "head=0.5 is not a whole number; layers and heads count from 0"),
+    ],
+)
+def test_what_is_no_question(asked, sentence):
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}"):
+        Question(**asked)
+
+
+@pytest.mark.parametrize("number", [3, np.int64(3), np.uint8(3)])
+def test_a_number_is_the_class_of_that_name(number):
+    assert Question(target=number, against=7) == Question(target="3", against="7")
+    digits = card(("7", "3", "8"))
+    assert Question(target=number).target_of(np.zeros(3), digits) == Target(1)  # not the fourth
 
 
 def test_a_model_without_classes_shows_what_it_looks_at():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -85,6 +85,10 @@ class Explained(NamedTuple):
     explanation: Explanation | None
     error: str | None = None
 
+    def __repr__(self) -> str:
+        said = f"error: {self.error}" if self.explanation is None else repr(self.explanation)
+        return f"Explained({self.image}, {said})"
+
 
 class Classifier:
     """A model with its classes and preprocessing, over any engine."""
@@ -163,8 +167,8 @@ class Classifier:
         self,
         image: ImageLike,
         method: str | None = None,
-        target: str | None = None,
-        against: str | None = None,
+        target: str | int | None = None,
+        against: str | int | None = None,
         layer: int | None = None,
         head: int | None = None,
     ) -> Explanation:
@@ -172,12 +176,17 @@ class Classifier:
 
         With `against` it is what speaks for the one class rather than the other. `method` is attention, rollout,
         relevance, grad_cam, integrated_gradients or occlusion; without it, the model's default. `layer` and `head`,
-        from 0 or from the end as -1, say where attention is read.
-        Raises DataError for what cannot be read as an image, ConfigError for what is not there, or not possible.
+        from 0 or from the end as -1, say where attention is read. Classes go by their names; 3 is the class "3".
+        Raises DataError for what cannot be read as an image, ConfigError for what is not there, or not possible, and
+        for several images.
         """
-        from vitrail.explanations import Question
+        from vitrail.explanations import Question, class_name
 
-        question, subject = self._asked(Question(method, target, against, layer, head))
+        given: Any = image
+        if isinstance(given, Iterable) and not isinstance(given, str | bytes | bytearray | np.ndarray):
+            raise ConfigError("explain takes one image; give several to explain_many")
+        named = class_name(target), class_name(against, "against")
+        question, subject = self._asked(Question(method, *named, layer, head))
         pixels = read_prepared(image, self.card.preprocess)[None]
         logits = self.engine.logits(pixels)
         targets = [question.target_of(logits[0], self.card)]
@@ -186,8 +195,11 @@ class Classifier:
     def explain_many(self, images: Iterable[ImageLike], question: Question) -> Iterator[Explained]:
         """As `explain`, what is asked of each image, in order; one that cannot be explained has an `error`.
 
-        Some dozens of images are in memory at a time, but only one of them at its own size.
+        Each is `image`, the name, with `explanation`, or None and `error`. Some dozens of images are in memory at a
+        time, but only one of them at its own size.
         """
+        if isinstance(images, str | bytes | Path | Image.Image):
+            raise ConfigError("explain_many takes several images; give one to explain, or [image]")
         question, subject = self._asked(question)
         for chunk in _chunks(images, EXPLAINED):
             readable, errors = self._read(chunk)

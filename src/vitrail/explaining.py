@@ -47,12 +47,21 @@ class ExplainedFile:
         """The same as JSON has it, in one object."""
         return {"image": self.image, **(self.found or {}), "files": self.files, "error": self.error}
 
+    def __repr__(self) -> str:
+        said = f"error: {self.error}" if self.found is None else f"{self.found['question']}, {self.files['png']}"
+        return f"ExplainedFile({self.image}, {said})"
+
 
 class ExplainedFiles(list[ExplainedFile]):
     """What became of the images, in their order; `method` explained them, and `notes` are sentences on how."""
 
     method: str = ""
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        failed = sum(row.error is not None for row in self)
+        errors = f", {failed:,} with an error" if failed else ""
+        return f"ExplainedFiles({self.method}, {len(self):,} image{'s' * (len(self) != 1)}{errors})"
 
 
 def explain_files(
@@ -178,7 +187,7 @@ def _notes_before(question: Question, method: str, num_left_out: int) -> Iterato
         yield f"{num_left_out:,} pictures that `vitrail explain` wrote are left out"
     if question.method is None:
         yield f"{method} is {_DEFAULTS[method]}; --method names another"
-    yield f"{METHODS[method].reading}"
+    yield METHODS[method].reading_of(question.against)
 
 
 def _notes_after(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:

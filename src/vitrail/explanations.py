@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,16 @@ from vitrail import figures
 from vitrail.checkpoint import ModelCard, write_atomically
 from vitrail.data.preprocess import Placement, placement
 from vitrail.errors import ConfigError, some, suggest
-from vitrail.interpretation.methods import METHODS, default_method, evidence_maps, impossible, possible_methods
+from vitrail.interpretation.methods import (
+    METHODS,
+    check_method,
+    check_place,
+    default_method,
+    evidence_maps,
+    impossible,
+    possible_methods,
+)
+from vitrail.interpretation.occlusion import num_windows
 from vitrail.interpretation.subjects import Subject
 from vitrail.interpretation.targets import Target
 from vitrail.predictions import Prediction
@@ -37,7 +47,8 @@ class Question:
     """What is asked of a model: the evidence for class `target`, or that it is this rather than `against`.
 
     Without a target it is the predicted class, without a method the model's default one. Layers and heads count from 0,
-    negative ones from the end.
+    negative ones from the end. An int for a class is the one whose name is that number: 3 is "3", not the fourth.
+    Raises ConfigError for an unknown method, and for what names no class and counts no layer.
     """
 
     method: str | None = None
@@ -46,12 +57,30 @@ class Question:
     layer: int | None = None
     head: int | None = None
 
-    def resolved(self, subject: Subject, card: ModelCard) -> Question:
-        """The same with its method. Raises ConfigError for classes that are not there, or of no use to the method."""
-        for name in filter(None, (self.target, self.against)):
-            _check_class(name, card)
+    def __post_init__(self) -> None:
+        if self.method is not None:
+            check_method(self.method)
+        for what in ("target", "against"):
+            object.__setattr__(self, what, class_name(getattr(self, what), what))
+        for what in ("layer", "head"):
+            value = getattr(self, what)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
+                raise ConfigError(f"{what}={value!r} is not a whole number; layers and heads count from 0")
+
+    def check_classes(self, card: ModelCard) -> None:
+        """Raise ConfigError for classes that a model does not have. Needs no weights."""
+        for name in (self.target, self.against):
+            if name is not None:
+                _check_class(name, card)
         if self.target is not None and self.target == self.against:
             raise ConfigError(f"target and against are both {self.target!r}; name two classes to contrast")
+
+    def resolved(self, subject: Subject, card: ModelCard) -> Question:
+        """The same with its method. No image is needed to tell what cannot be asked.
+
+        Raises ConfigError for classes, layers and heads that are not there, or of no use to the method.
+        """
+        self.check_classes(card)
         method = self.method or default_for(subject, card)
         sentence = impossible(subject, method)
         if sentence is not None:
@@ -67,6 +96,8 @@ class Question:
                 f"{method} shows what is looked at, whatever the class; leave target and against out, "
                 f"or use {_either(specific)}"
             )
+        if self.layer is not None or self.head is not None:
+            check_place(subject, method, self.layer, self.head)
         return replace(self, method=method)
 
     def target_of(self, logits: np.ndarray, card: ModelCard) -> Target:
@@ -107,9 +138,20 @@ def _either(names: Sequence[str]) -> str:
     return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
+def class_name(value: Any, what: str = "target") -> str | None:
+    """The name of a class that is given as one, or as a whole number. Raises ConfigError for anything else."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ConfigError(f"{what}={value!r} is no class; give the name of one")
+    return str(int(value))
+
+
 def _check_class(name: str, card: ModelCard) -> None:
     if name not in card.classes:
         known = f"it has {some(card.classes)}" if card.classes else "it has no classes"
+        if name.removeprefix("-").isdigit():
+            known += ", and classes go by their names, not by numbers"
         raise ConfigError(f"{card.model_name} has no class {name!r}; {known}.{suggest(name, card.classes)}")
 
 
@@ -158,6 +200,13 @@ class Explanation:
         return f"{self.method} of {layer}, {'mean of its heads' if self.head is None else f'head {self.head}'}"
 
     @property
+    def cells(self) -> str:
+        """What the map has a value of: `14x14 patches`; of occlusion the windows, each of which covers some pixels."""
+        counts = (self.map.shape[0], self.map.shape[1])
+        rows, columns = num_windows(counts) if self.method == "occlusion" else counts
+        return f"{rows}x{columns} {METHODS[self.method].cells}"
+
+    @property
     def enlarged(self) -> int:
         """How many times a picture is larger than the image, so that small ones can be looked at; 1 for others."""
         return max(1, LEAST_SIDE // max(self.original.shape[:2]))
@@ -197,15 +246,7 @@ class Explanation:
 
     def figure(self) -> Figure:
         """The image, the map and the one over the other, side by side under what was predicted and asked."""
-        from vitrail.figures.style import percent  # with matplotlib, as the figure itself
-
         picture = self._picture()
-        predicted = self.prediction
-        title = (
-            self.model
-            if predicted is None
-            else f"predicted: {predicted.label} ({percent(predicted.probability or 0.0, 1)})"
-        )
         heat = self.heat((picture.shape[0], picture.shape[1]))
         return figures.draw_overlay(
             picture,
@@ -213,7 +254,8 @@ class Explanation:
             heat,
             self.placement,
             signed=self.signed,
-            title=title,
+            title=self.model if self.prediction is None else _told(self.prediction),
+            map_title=f"map, {self.cells}",
             subtitle=f"{self.way}: {self.question}",
         )
 
@@ -222,11 +264,13 @@ class Explanation:
 
         The .npz file holds `map`, float32, and `heat`, float16: the map over the image at its own size, up to 4,096 on
         a side, in parts of the map's largest value, NaN where the model did not look; with texts and numbers beside.
-        Raises ConfigError for another ending, CheckpointError if the disk refuses.
+        Raises ConfigError for another ending or a folder that is not there, CheckpointError if the disk refuses.
         """
         path = Path(path)
         if path.suffix.lower() not in SUFFIXES:
             raise ConfigError(f"{path.name!r} does not end in .png (the overlay), .npz (the map) or .json")
+        if not path.parent.is_dir():
+            raise ConfigError(f"{path.parent} is no folder that {path.name} could go to; make it first")
         content = io.BytesIO()
         if path.suffix.lower() == ".png":
             Image.fromarray(self.overlay()).save(content, "PNG", compress_level=4)
@@ -251,7 +295,7 @@ class Explanation:
             "method": self.method,
             "layer": self.layer,
             "head": self.head,
-            "reading": METHODS[self.method].reading,
+            "reading": METHODS[self.method].reading_of(self.against),
             "signed": self.signed,
             "image_size": list(self.shape),
             "map_size": list(self.map.shape),
@@ -261,6 +305,10 @@ class Explanation:
             "picture_size": [rows * self.enlarged, columns * self.enlarged],
             "enlarged": self.enlarged,
         }
+
+    def __repr__(self) -> str:
+        rows, columns = self.map.shape
+        return f"Explanation({self.image}, {self.method}, {self.question}, map {rows}x{columns})"
 
     def _picture(self) -> np.ndarray:
         """The pixels to paint on."""
@@ -312,6 +360,17 @@ def explained(
         shape=shape,
         placement=placement(shape, card.preprocess),
     )
+
+
+def _told(predicted: Prediction) -> str:
+    """The prediction as a title: the class, or where there may be several labels those above a half."""
+    from vitrail.figures.style import percent  # with matplotlib, as the figure itself
+
+    best = f"{predicted.label} ({percent(predicted.probability or 0.0, 1)})"
+    if predicted.probabilities is None:
+        return f"predicted: {best}"
+    given = [f"{label} ({percent(predicted.probabilities[label], 1)})" for label in predicted.labels or ()]
+    return f"predicted: {', '.join(given)}" if given else f"predicted: no label; the most probable: {best}"
 
 
 def _inside(cells: int, first: float, last: float) -> np.ndarray:

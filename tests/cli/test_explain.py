@@ -22,7 +22,8 @@ def scans(vitrail, digit_images) -> Path:
 
 NOTES = (
     "occlusion is the default for small images, and where a model gives its answers alone; --method names another\n"
-    "Places above 0 are those without which the class's score falls, below 0 those without which it rises\n"
+    "Orange places (above 0) are those without which the class's score falls, blue ones (below 0) those without "
+    "which it rises\n"
     "2 images are drawn larger, by whole factors; the maps have their own size\n"
 )
 
@@ -61,6 +62,9 @@ def test_an_image_that_cannot_be_read(vitrail, digits, scans):
     assert done.json["error"] == "1 of 3 images were not explained"
     assert [row["error"] for row in done.json["images"]] == [None, None, sentence]
     assert len(list(Path("explanations").glob("*.png"))) == 2
+    done = vitrail("explain", digits, "scans")
+    assert [line.split() for line in done.out.splitlines()][-1] == ["scans/torn.png", "error", *4 * "-"]
+    assert (done.code, len(done.out.splitlines())) == (1, 4)
 
 
 def test_a_figure_too(vitrail, digits, scans):

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.api.inputs import optional_path, sources
+from vitrail.checkpoint import read_card
 from vitrail.classifier import Count
 from vitrail.engines.adaptation import SizeLike
 from vitrail.errors import ConfigError
 from vitrail.explaining import ExplainedFiles, explain_files
-from vitrail.explanations import Question
+from vitrail.explanations import Question, class_name
 from vitrail.inspecting import Inspection, inspect_model, inspection_folder, inspection_images
 from vitrail.labelling import list_files
 from vitrail.loading import find_source
@@ -27,8 +28,8 @@ def explain(
     images: Sequence[str | Path] | str | Path,
     *,
     method: str | None = None,
-    target: str | None = None,
-    against: str | None = None,
+    target: str | int | None = None,
+    against: str | int | None = None,
     layer: int | None = None,
     head: int | None = None,
     output: str | Path | None = None,
@@ -49,9 +50,11 @@ def explain(
     model does not allow, CheckpointError if the disk refuses.
     """
     source = find_source(run)
+    question = Question(method, class_name(target), class_name(against, "against"), layer, head)
+    if source.directory is not None:  # told before the weights and the images are read
+        question.check_classes(read_card(source.directory.path))
     paths = list_files([images] if isinstance(images, str | Path) else list(images))
     classifier = source.classifier(device, image_size, offline=offline)
-    question = Question(method, target, against, layer, head)
     return explain_files(classifier, paths, question, source.name, optional_path(output), figure=figure, report=report)
 
 

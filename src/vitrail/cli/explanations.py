@@ -29,12 +29,14 @@ def tell_explained(run: str, done: ExplainedFiles, *, json: bool) -> None:
 
 
 def _print(done: ExplainedFiles) -> None:
-    """A row an image: what was predicted, the question, and the picture that answers it."""
+    """A row an image: what was predicted, the question, and the picture that answers it; or that there is an error."""
     rows: list[tuple[str, ...]] = []
     for row in done:
         if row.found is not None:
             predicted = row.found["prediction"]
             told = ("-", "-") if predicted is None else (predicted["label"], f"{percent(predicted['probability'])} %")
             rows.append((row.image, *told, done.method, row.found["question"], row.files["png"]))
+        else:
+            rows.append((row.image, "error", *4 * "-"))
     if rows:
         print_table(("image", "prediction", "probability", "method", "shows", "file"), rows)

@@ -39,6 +39,37 @@ class Method:
     """maps are of the class asked for; others show what is looked at, whatever for"""
     layered: bool = False
     """`maps` takes `layer` and `head` too"""
+    cells: str = "patches"
+    """what a map has a value of"""
+
+    def reading_of(self, against: str | None) -> str:
+        """`reading` of maps of a class rather than another, if there is one."""
+        if against is None:
+            return self.reading
+        return self.reading.replace("the class's score", f"the score of the class rather than {against}")
+
+
+def check_method(method: str) -> None:
+    """Raise ConfigError for an unknown method, with the nearest valid name."""
+    if method not in METHODS:
+        raise ConfigError(f"No method named {method!r}.{suggest(str(method), METHODS)} Use one of {', '.join(METHODS)}")
+
+
+def check_place(subject: Subject, method: str, layer: int | None, head: int | None) -> None:
+    """Raise ConfigError for a layer or a head that a possible method does not take, or that is not there.
+
+    It is tried on a blank image: only then a backbone's layers are known.
+    """
+    _check_layered(method, layer, head)
+    if METHODS[method].layered:
+        with subject.evaluated():
+            METHODS[method].maps(subject, subject.blank(), [Target(0)], layer=layer, head=head)
+
+
+def _check_layered(method: str, layer: int | None, head: int | None) -> None:
+    if not METHODS[method].layered and (layer is not None or head is not None):
+        layered = _either([name for name, entry in METHODS.items() if entry.layered])
+        raise ConfigError(f"{method} is of all layers and heads together; leave layer and head out, or use {layered}")
 
 
 def impossible(subject: Subject, method: str) -> str | None:
@@ -46,8 +77,7 @@ def impossible(subject: Subject, method: str) -> str | None:
 
     Raises ConfigError for an unknown method, with the nearest valid name.
     """
-    if method not in METHODS:
-        raise ConfigError(f"No method named {method!r}.{suggest(method, METHODS)} Use one of {', '.join(METHODS)}")
+    check_method(method)
     reason = METHODS[method].lacks(subject)
     if reason is None:
         return None
@@ -91,10 +121,8 @@ def evidence_maps(
     sentence = impossible(subject, method)
     if sentence is not None:
         raise ConfigError(sentence)
+    _check_layered(method, layer, head)
     found = METHODS[method]
-    if not found.layered and (layer is not None or head is not None):
-        layered = _either([name for name, entry in METHODS.items() if entry.layered])
-        raise ConfigError(f"{method} is of all layers and heads together; leave layer and head out, or use {layered}")
     with subject.evaluated():
         if found.layered:
             return found.maps(subject, images, targets, layer=layer, head=head)
@@ -214,17 +242,22 @@ METHODS: dict[str, Method] = {
         grad_cam,
         _maps_or_tokens,
         "Bright places have features, in the last layer that has places, that raise the class's score",
+        cells="places",
     ),
     "integrated_gradients": Method(
         integrated_gradients,
         _gradients,
-        "Pixels above 0 raise the class's score on the way from a plain colour to the image, those below 0 lower it",
+        "Orange pixels (above 0) raise the class's score on the way from a plain colour to the image, blue ones "
+        "(below 0) lower it",
         signed=True,
+        cells="pixels",
     ),
     "occlusion": Method(
         occlusion,
         _nothing,
-        "Places above 0 are those without which the class's score falls, below 0 those without which it rises",
+        "Orange places (above 0) are those without which the class's score falls, blue ones (below 0) those without "
+        "which it rises",
         signed=True,
+        cells="windows",
     ),
 }

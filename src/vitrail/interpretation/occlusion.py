@@ -62,8 +62,13 @@ def window_size(shape: tuple[int, int]) -> tuple[int, int]:
 
 def num_passes(shape: tuple[int, int]) -> int:
     """Forward passes that one map takes: one for each window, and one for the image as it is."""
-    counts = (
+    return math.prod(num_windows(shape)) + 1
+
+
+def num_windows(shape: tuple[int, int]) -> tuple[int, int]:
+    """How many windows there are down and across images of `shape`."""
+    rows, columns = (
         math.ceil((side - window) / ((window + 1) // 2)) + 1
         for window, side in zip(window_size(shape), shape, strict=True)
     )
-    return math.prod(counts) + 1
+    return rows, columns

@@ -11,8 +11,8 @@ from vitrail import cli
 from vitrail.cli.commands import app
 from vitrail.errors import DataError
 
-COMMANDS = ["train", "evaluate", "predict", "explain", "embed", "probe", "export", "push", "audit"]
-COMMANDS += ["recipes", "models", "datasets", "cache", "runs"]
+COMMANDS = ["train", "evaluate", "predict", "explain", "inspect", "report", "embed", "probe", "export", "push"]
+COMMANDS += ["audit", "recipes", "models", "datasets", "cache", "runs"]
 
 
 def test_help_lists_the_commands(vitrail):

@@ -50,8 +50,9 @@ def test_data_that_has_moved_or_changed_is_said(run, write_tree, tiny):
     shutil.rmtree("insects")
     moved = inspection_images(source, (), classifier)
     assert moved.parts == {}
-    assert moved.no_images.startswith("The run's data, insects, is not here (No data set named 'insects'.")
-    assert moved.no_images.endswith("); name it: vitrail inspect RUN DATA")
+    assert moved.no_images == (
+        "The run's data is not here: there is no folder insects; name it where it is now: vitrail inspect RUN DATA"
+    )
     write_tree(Path("more"), {"cat": 12, "dog": 14})
     assert inspection_images(source, ("more",), classifier).classes == ("cat", "dog")
     with pytest.raises(ConfigError, match="No data set named 'nowhere'"):

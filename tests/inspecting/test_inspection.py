@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,35 @@ def test_without_images_filters_and_positions_remain(classifier, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["filters.png", "inspection.json", "positions.png"]
 
 
+def test_what_cannot_be_drawn_now_stays_as_it_was(classifier, inspected, tmp_path):
+    folder = tmp_path / "inspection"
+    shutil.copytree(inspected.folder, folder)
+    for _ in range(2):
+        found = inspect_model(classifier, {}, folder)
+        kept = [figure for figure in found.figures if figure.drawn_before]
+        assert {figure.name for figure in kept} == {*found.missing} == {*FIGURES} - {"filters", "positions"}
+        for old, new in zip(inspected.figures, found.figures, strict=True):
+            assert (new.name, new.title, new.reading, new.remarks) == (old.name, old.title, old.reading, old.remarks)
+            assert new.path.read_bytes() == old.path.read_bytes()
+        assert found.numbers == inspected.numbers
+        written = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
+        assert [figure["name"] for figure in written["figures"] if figure["drawn_before"]] == [one.name for one in kept]
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "{}", '"a"', "model", "run", "picture"])
+def test_figures_of_another_model_or_of_damaged_files_do_not_stay(classifier, inspected, tmp_path, damage):
+    shutil.copytree(inspected.folder, tmp_path, dirs_exist_ok=True)
+    written = json.loads((tmp_path / "inspection.json").read_text(encoding="utf-8"))
+    if damage == "picture":
+        (tmp_path / "embeddings.png").unlink()
+    else:
+        text = json.dumps({**written, damage: "another"}) if damage in written else damage
+        (tmp_path / "inspection.json").write_text(text, encoding="utf-8")
+    found = inspect_model(classifier, {}, tmp_path)
+    assert "embeddings" not in [figure.name for figure in found.figures]
+    assert (tmp_path / "token_norms.png").exists() == (damage == "picture")
+
+
 def test_an_empty_split_costs_what_needs_it(classifier, images, tmp_path):
     empty = images.parts["validation"].take(np.array([], np.int64))
     found = inspect_model(classifier, {**images.parts, "validation": empty}, tmp_path)
@@ -79,6 +110,17 @@ def test_progress_is_heard(classifier, images, tmp_path):
     inspect_model(classifier, images, tmp_path, lambda done, total: heard.append((done, total)))
     assert heard[-1] == (1179, 1179)
     assert [done for done, _ in heard] == sorted(done for done, _ in heard)
+
+
+def test_a_notebook_shows_the_figures_and_their_sentences(inspected):
+    assert repr(inspected) == f"Inspection(vit_micro_conv4_8, 8 figures in {inspected.folder})"
+    first = replace(inspected.figures[0], title='<"a">', remarks=("<b>Odd</b>",))
+    page = replace(inspected, model="<i>", figures=(first,), missing={"positions": "<script>"})._repr_html_()
+    assert "data:image/png;base64,iVBOR" in page
+    assert 'alt="&lt;&quot;a&quot;&gt;"' in page
+    for sentence in ("&lt;i&gt;", "&lt;b&gt;Odd&lt;/b&gt;", "Not drawn: positions: &lt;script&gt;", first.reading[:30]):
+        assert sentence in page
+    assert inspected._repr_html_().count("<img ") == 8
 
 
 def test_a_folder_that_cannot_be_made(classifier, tmp_path):

@@ -47,10 +47,15 @@ def command(
     if json:
         print_json(done.to_json())
         return
-    for figure in done.figures:
+    drawn = [figure for figure in done.figures if not figure.drawn_before]
+    kept = [figure.name for figure in done.figures if figure.drawn_before]
+    missing = [name for name in done.missing if name not in kept]
+    for figure in drawn:
         for remark in figure.remarks:
             print_line(f"{figure.title}: {remark}")
-    for name, sentence in done.missing.items():
-        print_line(f"No {name.replace('_', ' ')}: {sentence}")
-    number = len(done.figures)
+    for lead, names in (("No ", missing), ("Left as drawn before: ", kept)):
+        for sentence in dict.fromkeys(done.missing[name] for name in names):
+            same = [name.replace("_", " ") for name in names if done.missing[name] == sentence]
+            print_line(f"{lead}{', '.join(same)}: {sentence}")
+    number = len(drawn)
     print_line(f"{number} figure{'s' * (number != 1)} of {done.model} and inspection.json are in {done.folder}")

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from vitrail.classifier import Classifier
 from vitrail.data.dataset import ImageSet
+from vitrail.data.hub_sets import PREFIX
+from vitrail.data.named import NAMED
 from vitrail.data.records import ReadOptions
 from vitrail.errors import VitrailError
 from vitrail.evaluation_data import own_images
 from vitrail.loading import Source
 from vitrail.preparation import open_data_of
 from vitrail.probing import PARTS, named_data, split_images
+from vitrail.runs import RunDirectory
 
 _NAME_IT = "vitrail inspect RUN DATA"
 NAMELESS = f"There are no images to look at; name some: {_NAME_IT}"
@@ -55,8 +58,7 @@ def inspection_images(
     try:
         dataset = open_data_of(directory, options=options)
     except VitrailError as error:
-        moved = f"The run's data, {directory.config().data.source}, is not here ({error}); name it: {_NAME_IT}"
-        return InspectionImages({}, classes, moved)
+        return InspectionImages({}, classes, _moved(directory, error))
     parts: dict[str, ImageSet] = {}
     reason = NAMELESS
     for name in PARTS if directory.result() is not None else PARTS[:2]:
@@ -65,3 +67,13 @@ def inspection_images(
         except VitrailError as error:
             reason = str(error).replace("vitrail evaluate RUN DATA", _NAME_IT)
     return InspectionImages(parts, dataset.classes, reason)
+
+
+def _moved(directory: RunDirectory, error: VitrailError) -> str:
+    """That a run's data is not where it was: the folder or file that is not there, else why it cannot be opened."""
+    data = directory.config().data
+    for source in (data.source, *data.also):
+        if source not in NAMED and not source.startswith(PREFIX) and not Path(source).exists():
+            kind = "file" if Path(source).suffix else "folder"
+            return f"The run's data is not here: there is no {kind} {source}; name it where it is now: {_NAME_IT}"
+    return f"The run's data, {data.source}, cannot be used ({error}); name it: {_NAME_IT}"

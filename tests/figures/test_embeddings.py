@@ -68,17 +68,19 @@ def test_colors_are_told_apart(kind: str) -> None:
     assert min(np.linalg.norm(lab(one) - lab(other)) for one, other in combinations(COLORS, 2)) > 15
 
 
-@pytest.mark.parametrize("num_classes", [2, 8])
+@pytest.mark.parametrize("num_classes", [2, 8, 9, 16])
 def test_few_classes_stand_in_a_legend(num_classes: int, drawn) -> None:
     figure = draw_embeddings(*_images(200, num_classes), _names(num_classes), SHARES)
     drawn(figure)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [*_names(num_classes), "taken for another class"]
     assert not legend.get_window_extent().overlaps(figure.axes[0].xaxis.label.get_window_extent())
-    assert len(figure.axes[0].texts) == 0
+    assert bool(figure.axes[0].texts) == (num_classes > 8)
+    classes = legend.legend_handles[:num_classes]
+    assert len({(handle.get_color(), handle.get_marker()) for handle in classes}) == num_classes
 
 
-@pytest.mark.parametrize("num_classes", [9, 100, 1000])
+@pytest.mark.parametrize("num_classes", [17, 100, 1000])
 def test_many_classes_are_named_where_they_lie(num_classes: int, drawn) -> None:
     points, labels, predicted = _images(1000, num_classes)
     figure = draw_embeddings(points, labels, predicted, _names(num_classes), SHARES)
@@ -86,7 +88,7 @@ def test_many_classes_are_named_where_they_lie(num_classes: int, drawn) -> None:
     axes = figure.axes[0]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["taken for another class"]
     texts = {text.get_text(): text for text in axes.texts}
-    assert num_classes == 9 or 10 < len(texts) <= 60
+    assert 10 < len(texts) <= 60
     boxes = [text.get_window_extent() for text in texts.values()]
     assert not any(box.overlaps(other) for index, box in enumerate(boxes) for other in boxes[:index])
     most = int(np.bincount(labels).argmax())
@@ -100,6 +102,23 @@ def test_without_predictions_nothing_is_right_or_wrong() -> None:
     assert figure.axes[0].get_title("left") == "Embeddings: 50 images"
     assert len(_dots(figure)) == 3
     assert [text.get_text() for text in figure.legends[0].get_texts()] == _names(3)
+
+
+def test_a_part_of_the_images_is_said() -> None:
+    points, labels, predicted = _images(50, 3)
+    right = int((labels == predicted).sum())
+    for num_images, of in ((50, ""), (10_000, " of 10,000")):
+        figure = draw_embeddings(points, labels, predicted, _names(3), SHARES, num_images)
+        assert figure.axes[0].get_title("left") == f"Embeddings: {right} right of 50{of} images"
+
+
+def test_many_mistakes_do_not_hide_the_points() -> None:
+    points, labels, _ = _images(400, 3)
+    wrong = (labels + 1) % 3
+    (many,) = _dots(draw_embeddings(points, labels, wrong, _names(3), SHARES))
+    *_, few = _dots(draw_embeddings(points, labels, np.where(np.arange(400) < 9, wrong, labels), _names(3), SHARES))
+    assert (many.get_alpha(), few.get_alpha()) == (0.5, None)
+    assert many.get_sizes()[0] < few.get_sizes()[0]
 
 
 def test_two_axes_have_one_scale() -> None:

@@ -7,6 +7,7 @@ from vitrail.interpretation.filters import Filters
 from vitrail.interpretation.layer_probes import LayerProbes
 from vitrail.interpretation.norms import find_outliers
 from vitrail.interpretation.positions import Positions, Structure
+from vitrail.interpretation.remarks import Head
 
 
 def filters(first: float, num_weak: int = 0) -> Filters:
@@ -52,7 +53,9 @@ def test_heads_that_look_near_or_far():
         "Looking at all tokens alike, which chooses nothing: all heads of block 0",
     )
     few = spread([[3.0]], [[1.0]], grid=(2, 2))
-    assert remarks.on_distances(few, (8, 8)) == ("With 2x2 patches near and far are hardly different",)
+    assert remarks.on_distances(few, (8, 8)) == ()
+    assert remarks.few_patches((2, 2))
+    assert not remarks.few_patches((4, 4))
 
 
 def test_layers_that_change_little_or_much():
@@ -99,27 +102,34 @@ def test_vectors_on_a_line_and_mistakes_of_one_kind():
         "The vectors lie almost along one line, which holds 90.0 % of their variance",
         "10 of 10 mistakes are between 3 and 8",
     )
+    assert len(remarks.on_embeddings(np.array([0.9, 0.02]), labels, None, list("0123456789"))) == 1
     assert remarks.on_embeddings(np.array([0.9, 0.02]), labels % 2, 1 - labels % 2, ["a", "b"]) == ()
 
 
 def probes(*accuracies: float, chance: float = 0.1, half: float = 0.02) -> LayerProbes:
     values = np.array(accuracies)
-    return LayerProbes(values, np.stack([values - half, values + half], axis=1), (1.0,) * len(values), chance)
+    return LayerProbes(values, np.stack([values - half, values + half], axis=1), (1.0,) * len(values), chance, values)
 
 
 def test_layers_that_know_more_than_the_last():
     names = list("01234")
-    assert remarks.on_probes(probes(0.5, 0.6, 0.7, 0.8, 0.9), names, 0.9) == ()
-    assert remarks.on_probes(probes(0.5, 0.6, 0.95, 0.8, 0.85), names, 0.9) == (
+    assert remarks.on_probes(probes(0.5, 0.6, 0.7, 0.8, 0.9), names, Head(0.9, 0.9)) == ()
+    assert remarks.on_probes(probes(0.5, 0.6, 0.95, 0.8, 0.85), names, Head(0.9, 0.9)) == (
         "Block 2 knows more of the classes (95.0 %) than the last layer (85.0 %)",
     )
-    assert remarks.on_probes(probes(0.5, 0.89, 0.9, 0.9, 0.9), names, 0.9) == (
+    assert remarks.on_probes(probes(0.5, 0.89, 0.9, 0.9, 0.9), names, Head(0.9, 0.9)) == (
         "Already block 1 tells the classes about as well as the last layer (89.0 % and 90.0 %); fewer layers may do",
     )
-    assert remarks.on_probes(probes(0.5, 0.89, 0.9, 0.9, 0.9, half=0.2), names, 0.9) == ()  # too few images to tell
-    assert remarks.on_probes(probes(0.5, 0.6, 0.7, 0.8, 0.9), names, 0.7) == (
-        "A linear classifier on the last layer's vectors is better (90.0 %) than the model's own head (70.0 %)",
+    assert (
+        remarks.on_probes(probes(0.5, 0.89, 0.9, 0.9, 0.9, half=0.2), names, Head(0.9, 0.9)) == ()
+    )  # too few images to tell
+    assert remarks.on_probes(probes(0.5, 0.6, 0.7, 0.8, 0.9), names, Head(0.7, 0.6)) == (
+        "A linear classifier on the last layer's vectors is better (90.0 %, balanced accuracy 90.0 %) than the model's "
+        "own head (70.0 % and 60.0 %)",
     )
+    assert remarks.on_probes(probes(0.5, 0.6, 0.7, 0.8, 0.9), names, Head(0.7, 0.95)) == ()  # chosen by that
+    relu = ["stem", "layer1", "layer2", "layer3", "layer4"]
+    assert remarks.on_probes(probes(0.95, 0.6, 0.7, 0.8, 0.85), relu, None)[0].startswith("The stem knows more")
     assert remarks.on_probes(probes(0.1, 0.1, 0.1, 0.1, 0.1), names, None) == (
         "No layer's vectors tell the classes apart",
     )

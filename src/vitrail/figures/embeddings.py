@@ -22,7 +22,8 @@ from vitrail.figures import style
 
 # Told apart with every kind of colour vision; after Okabe and Ito 2008, wine red and ink for yellow and black.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#222222")
-MAX_LEGEND = len(COLORS)  # classes; more are named on the map
+MAX_LEGEND = 2 * len(COLORS)  # classes
+MAX_UNNAMED = len(COLORS)  # classes; more are named on the map
 MAX_NAMES = 60
 _FEW_NAMES = 20  # larger
 _MARKERS = "os^DvP*<"
@@ -30,22 +31,29 @@ _WIDTH, _PLOT, _PLOT_HEIGHT = 6.0, 5.45, 4.5  # inches
 _LEFT, _TOP, _BOTTOM, _ROW = 0.4, 0.4, 0.4, 0.2
 _LEGEND_NAME, _MAP_NAME = 0.95, 1.1  # inches
 _MANY = 3000  # images; drawn smaller
+_MANY_CROSSES = 60  # mistakes; drawn smaller and paler
 
 
 def draw_embeddings(
-    points: ArrayLike, labels: ArrayLike, predicted: ArrayLike | None, classes: Sequence[str], explained: ArrayLike
+    points: ArrayLike,
+    labels: ArrayLike,
+    predicted: ArrayLike | None,
+    classes: Sequence[str],
+    explained: ArrayLike,
+    num_images: int | None = None,
 ) -> Figure:
     """Images on the plane of their embeddings' first two principal components, coloured by class, mistakes crossed.
 
     points (N, 2); labels and predicted (N,), places in `classes`, K names; explained (2,), fractions of the variance.
-    Without `predicted` no mistakes are marked. Up to 8 classes have a colour and a marker each, in a legend; more are
-    named where they lie, in paler colours that return with other markers. Raises DataError for arrays that do not fit
-    and for no images.
+    Without `predicted` no mistakes are marked. The title says of how many these are a part, `num_images`. Up to 8
+    classes have a colour and a marker each; more are named where they lie, in paler colours that return with other
+    markers. Up to 16 are in a legend. Raises DataError for arrays that do not fit and for no images.
     """
     answered = labels if predicted is None else predicted
     places, truth, answers, shares = _checked(points, labels, answered, len(classes), explained)
     wrong = truth != answers
     entries = list(classes) if len(classes) <= MAX_LEGEND else []
+    named = len(classes) > MAX_UNNAMED
     handles = _legend_handles(entries, crossed=bool(wrong.any()))
     bottom = _BOTTOM + _ROW * -(-len(handles) // 4)
     height = bottom + _PLOT_HEIGHT + _TOP
@@ -53,14 +61,15 @@ def draw_embeddings(
     axes = figure.add_axes((_LEFT / _WIDTH, bottom / height, _PLOT / _WIDTH, _PLOT_HEIGHT / height))
     style.tidy(axes)
     inches = _set_limits(axes, places)
-    _draw_images(axes, places, truth, wrong, muted=not entries)
+    _draw_images(axes, places, truth, wrong, muted=named)
     right = "" if predicted is None else f"{len(wrong) - int(wrong.sum()):,} right of "
     images = "image" if len(wrong) == 1 else "images"
-    title = f"Embeddings: {right}{len(wrong):,} {images}"
+    whole = f" of {num_images:,}" if num_images is not None and num_images > len(wrong) else ""
+    title = f"Embeddings: {right}{len(wrong):,}{whole} {images}"
     axes.set_title(title, loc="left", **style.text_style(style.HEADING_SIZE))
     axes.set_xlabel(_axis("first", shares[0]), **style.text_style())
     axes.set_ylabel(_axis("second", shares[1]), **style.text_style())
-    if not entries:
+    if named:
         _name_classes(axes, places, truth, classes, inches)
     legend = figure.legend(
         handles=handles, loc="lower center", ncols=4, frameon=False, labelcolor=style.INK, handletextpad=0.2
@@ -68,6 +77,11 @@ def draw_embeddings(
     for text in legend.get_texts():
         text.set(**style.text_style(style.SMALL_SIZE))
     return figure
+
+
+def _markers(classes: NDArray[Any], *, many: bool) -> NDArray[Any]:
+    """The places of classes' markers: one for each of few classes, else one for each time that colours return."""
+    return (classes // len(COLORS) if many else classes) % len(_MARKERS)
 
 
 def _axis(which: str, share: float) -> str:
@@ -90,7 +104,7 @@ def _set_limits(axes: Axes, places: NDArray[Any]) -> float:
 def _draw_images(axes: Axes, places: NDArray[Any], truth: NDArray[Any], wrong: NDArray[Any], *, muted: bool) -> None:
     """Right ones under wrong ones, both in their true class's colour."""
     colors = np.array([to_rgb(color) for color in COLORS])[truth % len(COLORS)]
-    markers = (truth if not muted else truth // len(COLORS)) % len(_MARKERS)
+    markers = _markers(truth, many=muted)
     size, cross = (18, 36) if len(places) <= _MANY else (8, 24)
     for index in np.unique(markers[~wrong]).tolist():
         members = ~wrong & (markers == index)
@@ -103,8 +117,16 @@ def _draw_images(axes: Axes, places: NDArray[Any], truth: NDArray[Any], wrong: N
             linewidths=0,
         )
     if wrong.any():
+        crowded = int(wrong.sum()) > _MANY_CROSSES
         axes.scatter(
-            *places[wrong].T, s=cross, c=colors[wrong], marker="X", edgecolors=style.INK, linewidths=0.8, zorder=3
+            *places[wrong].T,
+            s=cross / 2 if crowded else cross,
+            c=colors[wrong],
+            marker="X",
+            edgecolors=style.INK,
+            linewidths=0.3 if crowded else 0.8,
+            alpha=0.5 if crowded else None,
+            zorder=3,
         )
 
 
@@ -133,9 +155,18 @@ def _name_classes(axes: Axes, places: NDArray[Any], truth: NDArray[Any], classes
 
 
 def _legend_handles(entries: Sequence[str], *, crossed: bool) -> list[Line2D]:
+    markers = _markers(np.arange(len(entries)), many=len(entries) > MAX_UNNAMED).tolist()
     handles = [
-        Line2D([], [], linestyle="", marker=marker, color=color, markersize=5, label=style.readable(name, _LEGEND_NAME))
-        for marker, color, name in zip(_MARKERS, COLORS, entries, strict=False)
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker=_MARKERS[marker],
+            color=COLORS[index % len(COLORS)],
+            markersize=5,
+            label=style.readable(name, _LEGEND_NAME),
+        )
+        for index, (name, marker) in enumerate(zip(entries, markers, strict=True))
     ]
     if crossed:
         cross = Line2D([], [], linestyle="", marker="X", markersize=7, color="white", markeredgecolor=style.INK)

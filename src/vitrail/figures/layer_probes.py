@@ -23,11 +23,12 @@ def draw_layer_probes(
     intervals: ArrayLike,
     names: Sequence[str],
     head: tuple[float, float, float] | None = None,
+    sample: tuple[int, int] | None = None,
 ) -> Figure:
     """The accuracy of a probe on each layer's features, with intervals; the model's own head as a line with a band.
 
-    accuracies (L,) and intervals (L, 2), low and high, as fractions; names L texts; head (accuracy, low, high) or None.
-    Raises DataError for arrays that do not fit, no layers, and values outside 0..1.
+    accuracies (L,) and intervals (L, 2), low and high, as fractions; names L texts; head (accuracy, low, high) or None;
+    sample is the number of images that this is of, and of all. Raises DataError for arrays that do not fit, no layers, and values outside 0..1.
     """
     values, bounds = np.asarray(accuracies, dtype=np.float64), np.asarray(intervals, dtype=np.float64)
     num_layers = len(names)
@@ -41,7 +42,8 @@ def draw_layer_probes(
         raise DataError("Some accuracies or intervals are outside 0 to 1; give fractions")
     figure = depth_figure()
     axes = figure.subplots()
-    prepare(axes, num_layers, "Accuracy of a linear probe by layer", "accuracy")
+    part = "" if sample is None or sample[0] == sample[1] else f": {sample[0]:,} of {sample[1]:,} images"
+    prepare(axes, num_layers, f"Accuracy of a linear probe by layer{part}", "accuracy")
     layers = np.arange(num_layers)
     axes.plot(layers, values, "o-", color=style.TRAIN, linewidth=1.0, markersize=4.5, label="probe")
     axes.vlines(layers, bounds[:, 0], bounds[:, 1], color=style.TRAIN, linewidth=1.4, label="95 % interval")

@@ -22,9 +22,10 @@ from vitrail.evaluation.intervals import wilson_interval
 from vitrail.evaluation.probes import Labelled
 from vitrail.inspecting.images import InspectionImages
 from vitrail.interpretation import remarks
+from vitrail.interpretation.distances import AttentionSpread
 from vitrail.interpretation.filters import first_filters
 from vitrail.interpretation.gathering import Look, sample
-from vitrail.interpretation.layer_probes import probe_layers
+from vitrail.interpretation.layer_probes import balanced_accuracy, probe_layers
 from vitrail.interpretation.norms import find_outliers
 from vitrail.interpretation.positions import position_similarity, position_structure
 from vitrail.interpretation.projection import principal_components
@@ -32,6 +33,7 @@ from vitrail.interpretation.similarity import layer_similarity
 from vitrail.models.vit import VisionTransformer
 
 _PERCENTILES = (1, 25, 50, 75, 99)
+_LEAST_KERNEL = 5  # pixels; smaller ones are too small to tell speckle from edges
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +52,21 @@ class Subject:
         return images.labels
 
     def predicted(self, logits: NDArray[np.float32]) -> NDArray[np.int64] | None:
-        """The predicted place in the images' classes, -1 for another; None where the model knows none of them."""
+        """The predicted place in the images' classes; None where the model has others, whose answers do not compare."""
         known = {name: place for place, name in enumerate(self.classes)}
-        places = np.array([known.get(name, -1) for name in self.classifier.classes], np.int64)
-        return places[logits.argmax(axis=1)] if (places >= 0).any() else None
+        if {*known} != {*self.classifier.classes}:
+            return None
+        return np.array([known[name] for name in self.classifier.classes], np.int64)[logits.argmax(axis=1)]
+
+    def attention(self) -> AttentionSpread:
+        """How its heads attend. Raises ConfigError, by the model's name, for one that has no attention."""
+        try:
+            return self.look.attention
+        except ConfigError as error:
+            _, none, _ = str(error).partition(" has no attention")
+            if not none:
+                raise
+            raise ConfigError(f"{self.classifier.card.model_name}{none}") from error
 
 
 def subject_of(classifier: Classifier, images: InspectionImages, report: Count | None) -> Subject:
@@ -84,8 +97,10 @@ def _filters(subject: Subject) -> Drawn:
     if found.explained is None:
         reading = (
             "Each square is one of the strongest kernels that read the pixels, grey where a weight is zero: edges, "
-            "blobs and colours are what a trained network has, speckle is what it began with"
+            "blobs and colours are what a trained network has"
         )
+        if min(found.pictures.shape[1:3]) >= _LEAST_KERNEL:
+            reading += ", speckle is what it began with"
         return Drawn("First kernels", figure, reading, remarks.on_filters(found), numbers)
     numbers |= {"explained": found.explained, "random_share": found.random_share}
     reading = (
@@ -111,12 +126,14 @@ def _positions(subject: Subject) -> Drawn:
 
 
 def _attention_distance(subject: Subject) -> Drawn:
-    found = subject.look.attention
+    found = subject.attention()
     figure = figures.draw_attention_distance(found.distances, found.largest_distance, found.uniform_distance)
     reading = (
         "Each dot is a head, and its height how far from a patch the patches lie that it attends to: low blocks of "
         "trained models have heads that look nearby beside heads that look everywhere, high blocks look far"
     )
+    if remarks.few_patches(found.grid):
+        reading += f"; with {found.grid[0]}x{found.grid[1]} patches near and far are hardly different"
     numbers = {
         "pixels": found.distances,
         "largest": found.largest_distance,
@@ -128,7 +145,7 @@ def _attention_distance(subject: Subject) -> Drawn:
 
 
 def _attention_entropy(subject: Subject) -> Drawn:
-    found = subject.look.attention
+    found = subject.attention()
     figure = figures.draw_attention_entropy(found.entropies, found.largest_entropy)
     reading = (
         "Each dot is a head: near 0 it attends to one token at a time, at the dashed line to all tokens alike, "
@@ -142,9 +159,10 @@ def _layer_similarity(subject: Subject) -> Drawn:
     found = subject.look.tokens
     alike = layer_similarity(found.rows)
     figure = figures.draw_layer_similarity(alike, found.names)
+    described = "tokens" if all(name.isdecimal() for name in found.names) else "places"
     reading = (
-        "Each cell says how alike two layers' descriptions of the same tokens are (linear CKA), 1 for the same but for "
-        "rotation and scale: a dark square is a run of layers that change little"
+        f"Each cell says how alike two layers' descriptions of the same {described} are (linear CKA), 1 for the same "
+        "but for rotation and scale: a dark square is a run of layers that change little"
     )
     numbers = {"layers": found.names, "cka": alike, "tokens": len(found.rows[0])}
     return Drawn("Layer similarity", figure, reading, remarks.on_similarity(alike, found.names), numbers)
@@ -187,55 +205,82 @@ def _num_registers(model: nn.Module) -> int | None:
 
 def _embeddings(subject: Subject) -> Drawn:
     look = subject.look
-    split, images = look.part("test", "validation", "train")
-    images = sample(images, look.num_images)
+    split, every = look.part("test", "validation", "train")
+    images = sample(every, look.num_images)
+    of_split = _of(len(images), len(every), split)
     labels = subject.labels(images)
     logits, vectors = subject.engine.logits_and_features(images.pixels[:])
     found = principal_components(vectors, 2)
     predicted = subject.predicted(logits)
     explained, points = np.zeros(2), np.zeros((len(vectors), 2))  # of two images, one component is all there is
     explained[: len(found.explained)], points[:, : found.points.shape[1]] = found.explained, found.points
+    point = f"one of {of_split}" if len(images) < len(every) else f"a {split} image"
     marked = (
         "crosses are mistakes" if predicted is not None else "the model has other classes, so no mistakes are marked"
     )
     reading = (
-        f"Each point is a {split} image, on the two directions in which the vectors that the head reads differ most: "
+        f"Each point is {point}, on the two directions in which the vectors that the head reads differ most: "
         f"classes that lie apart are easy for the model, {marked}, and what overlaps here may still be apart elsewhere"
     )
-    answers = labels if predicted is None else np.where(predicted < 0, (labels + 1) % len(subject.classes), predicted)
-    said = remarks.on_embeddings(explained, labels, answers, subject.classes)
+    said = remarks.on_embeddings(explained, labels, predicted, subject.classes)
+    if len(images) < len(every):
+        said = _sampled(said, of_split)
     numbers: dict[str, Any] = {"split": split, "images": len(images), "explained": explained}
     if predicted is not None:
-        numbers["mistakes"] = int((labels != answers).sum())
-    figure = figures.draw_embeddings(points, labels, None if predicted is None else answers, subject.classes, explained)
+        numbers["mistakes"] = int((labels != predicted).sum())
+    figure = figures.draw_embeddings(points, labels, predicted, subject.classes, explained, len(every))
     return Drawn("Map of embeddings", figure, reading, said, numbers)
+
+
+def _of(number: int, total: int, split: str) -> str:
+    """So many images of a split, and of how many where they are not all of them."""
+    return f"{number:,} {split} images" if number == total else f"{number:,} of {total:,} {split} images"
+
+
+def _sampled(said: tuple[str, ...], images: str) -> tuple[str, ...]:
+    """Remarks with the images that their numbers are of, as all of the split gives others."""
+    return tuple(f"{remark} (on {images})" for remark in said)
 
 
 def _layer_probes(subject: Subject) -> Drawn:
     look = subject.look
     for name in ("train", "validation"):
         subject.labels(look.part(name)[1])
+    total = len(look.part("validation")[1])
     (train, labels), (validation, own_labels) = look.vectors("train"), look.vectors("validation")
     found = probe_layers(
         [Labelled(vectors, labels) for vectors in train.vectors],
         [Labelled(vectors, own_labels) for vectors in validation.vectors],
     )
     predicted = subject.predicted(validation.logits)
-    head = None
+    head, band = None, None
     if predicted is not None:
-        hits = int((predicted == own_labels).sum())
-        head = (hits / len(own_labels), *wilson_interval(hits, len(own_labels)))
-    figure = figures.draw_layer_probes(found.accuracies, found.intervals, train.names, head)
+        right = predicted == own_labels
+        hits = int(right.sum())
+        head = remarks.Head(hits / len(right), balanced_accuracy(right, own_labels))
+        band = (head.accuracy, *wilson_interval(hits, len(right)))
+    figure = figures.draw_layer_probes(found.accuracies, found.intervals, train.names, band, (len(own_labels), total))
+    of_split = _of(len(own_labels), total, "validation")
     reading = (
-        "Each point is how many validation images a linear classifier gets right that was trained on one layer's "
+        f"Each point is how many of {of_split} a linear classifier gets right that was trained on one layer's "
         "vectors alone: where the line stops rising, later layers add nothing to telling the classes apart"
     )
-    said = remarks.on_probes(found, train.names, None if head is None else head[0])
+    last = float(found.balanced[-1])
+    if head is not None and found.accuracies[-1] > head.accuracy and last < head.balanced:
+        reading += (
+            f"; by balanced accuracy, which counts rare classes as much as common ones, the model's own head is better "
+            f"({100 * head.balanced:.1f} %) than the last layer's classifier ({100 * last:.1f} %)"
+        )
+    said = remarks.on_probes(found, train.names, head)
+    if len(own_labels) < total:
+        said = _sampled(said, of_split)
     numbers = {
         "layers": train.names,
         "accuracies": found.accuracies,
         "intervals": found.intervals,
-        "head": None if head is None else head[0],
+        "balanced": found.balanced,
+        "head": None if head is None else head.accuracy,
+        "head_balanced": None if head is None else head.balanced,
         "train_images": len(labels),
         "validation_images": len(own_labels),
     }

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from vitrail.data.dataset import ImageSet
 from vitrail.data.loader import channels_first
 from vitrail.errors import DataError, some
 from vitrail.interpretation.distances import AttentionSpread, attention_spread
-from vitrail.interpretation.layers import layer_outputs, num_read, pooled, same_tokens
+from vitrail.interpretation.layers import Layer, layer_outputs, num_read, pooled, same_tokens
 from vitrail.interpretation.traces import check_attention, trace
 from vitrail.models import count_operations
 from vitrail.models.families import AnyModelConfig
@@ -32,6 +32,8 @@ _LEAST_ATTENDING = 8
 _BATCH_VALUES = 2**25  # numbers held for a batch: 128 MiB
 _VALUES_OF_TOKEN = 6  # of each of its values: query, key, value, heads' output, normalised, token
 _ATTENDING = ("validation", "test", "train")  # of the first of these
+STEM = "stem"  # of a CNN, whose modules call it by its last activation
+_ACTIVATIONS = ("relu", "act1")
 _WORK = 4e12  # multiply-adds for a model's vectors on a CPU: a minute on two cores
 
 
@@ -153,6 +155,10 @@ def sample(images: ImageSet, count: int, seed: int = 0) -> ImageSet:
     return images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:count]))
 
 
+def _names(outputs: Sequence[Layer]) -> tuple[str, ...]:
+    return tuple(STEM if layer.name in _ACTIVATIONS else layer.name for layer in outputs)
+
+
 def gather_attention(
     model: nn.Module, images: NDArray[np.uint8], device: torch.device, batch_size: int
 ) -> AttentionSpread:
@@ -172,7 +178,7 @@ def gather_tokens(
     draws, grid = torch.Generator().manual_seed(seed), (0, 0)
     for batch in channels_first(images).split(batch_size):
         found = layer_outputs(model, batch.to(device))
-        names = tuple(layer.name for layer in found.outputs)
+        names = _names(found.outputs)
         grid = found.outputs[0].grid
         tokens = same_tokens(found.outputs, found.patch_mask)
         chosen = torch.randperm(len(tokens[0]), generator=draws)[: -(-MOST_ROWS * len(batch) // len(images))]
@@ -207,7 +213,7 @@ def gather_vectors(
     read, done = num_read(model), 0
     for batch in channels_first(images).split(batch_size):
         found = layer_outputs(model, batch.to(device))
-        names = tuple(layer.name for layer in found.outputs)
+        names = _names(found.outputs)
         vectors.append([pooled(layer, read, found.patch_mask).float().cpu() for layer in found.outputs])
         logits.append(found.logits.float().cpu())
         done += len(batch)

@@ -32,6 +32,8 @@ class LayerProbes(NamedTuple):
     """of the regularisation that was chosen for each layer"""
     chance: float
     """the accuracy of always naming the commonest class"""
+    balanced: NDArray[np.float64]
+    """the mean over classes of the share of their images that is right, (L,)"""
 
 
 def probe_layers(train: Sequence[Labelled], validation: Sequence[Labelled]) -> LayerProbes:
@@ -46,11 +48,17 @@ def probe_layers(train: Sequence[Labelled], validation: Sequence[Labelled]) -> L
     number = len(validation[0].labels)
     intervals = np.array([wilson_interval(int(right), number) for right in hits[:, 0]])
     chance = float(np.unique(validation[0].labels, return_counts=True)[1].max() / number)
-    return LayerProbes(hits[:, 0] / number, intervals, tuple(hits[:, 1].tolist()), chance)
+    return LayerProbes(hits[:, 0] / number, intervals, tuple(hits[:, 1].tolist()), chance, hits[:, 2])
 
 
-def _hits(train: Labelled, validation: Labelled) -> tuple[float, float]:
-    """How many validation images are right, and the strength that was chosen."""
+def balanced_accuracy(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> float:
+    """The mean over the classes that have images of the share of these that is right."""
+    counts = np.bincount(labels)
+    return float((np.bincount(labels, weights=right)[counts > 0] / counts[counts > 0]).mean())
+
+
+def _hits(train: Labelled, validation: Labelled) -> tuple[float, float, float]:
+    """How many validation images are right, the strength that was chosen, and the balanced accuracy."""
     from sklearn.linear_model import RidgeClassifierCV
 
     if len(np.unique(train.labels)) < 2:
@@ -62,4 +70,5 @@ def _hits(train: Labelled, validation: Labelled) -> tuple[float, float]:
     deviation[deviation < 1e-12 * max(1.0, float(np.abs(mean).max()))] = 1.0  # a value that never changes
     model = RidgeClassifierCV(alphas=STRENGTHS).fit((features - mean) / deviation, train.labels)
     predictions = np.asarray(model.predict((validation.features.astype(np.float64) - mean) / deviation))
-    return int((predictions == validation.labels).sum()), float(model.alpha_ or 0.0)
+    right = np.asarray(predictions == validation.labels, bool)
+    return int(right.sum()), float(model.alpha_ or 0.0), balanced_accuracy(right, validation.labels)

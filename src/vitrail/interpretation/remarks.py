@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,23 @@ from numpy.typing import NDArray
 from vitrail.errors import some
 from vitrail.interpretation.distances import AttentionSpread
 from vitrail.interpretation.filters import Filters
+from vitrail.interpretation.gathering import STEM
 from vitrail.interpretation.layer_probes import LayerProbes
 from vitrail.interpretation.norms import LEAST_RATIO, Outliers
 from vitrail.interpretation.positions import Positions, Structure
 
 Remarks = tuple[str, ...]
 
-_LEAST_PATCHES = 16  # in fewer, near and far are hardly different
+
+class Head(NamedTuple):
+    """How well the model's own head does on the images that probes are read on."""
+
+    accuracy: float
+    balanced: float
+    """the mean over classes of the share of their images that is right"""
+
+
+_LEAST_PATCHES = 16
 _NEAR_RANDOM = 1.5  # times what random filters would have
 _ALIKE_POSITIONS = 0.1  # by how much neighbours are more alike than other patches in hardly any trained model
 _ONE_LINE = 0.8
@@ -48,8 +58,7 @@ def on_filters(found: Filters) -> Remarks:
 def on_positions(found: Positions, structure: Structure) -> Remarks:
     """Learned positions that do not say what lies near."""
     difference = structure.neighbours - structure.others
-    few = found.similarity.shape[0] * found.similarity.shape[1] < _LEAST_PATCHES
-    if few or found.kind != "learned" or not difference < _ALIKE_POSITIONS:
+    if few_patches(found.similarity.shape[:2]) or found.kind != "learned" or not difference < _ALIKE_POSITIONS:
         return ()
     return (
         f"Neighbouring patches' positions are hardly more alike ({structure.neighbours:.2f}) than others' "
@@ -61,8 +70,8 @@ def on_distances(found: AttentionSpread, image_size: tuple[int, int]) -> Remarks
     """Layers and heads that look unusually near or far."""
     grid = found.grid
     patch_pixels = min(side / count for side, count in zip(image_size, grid, strict=True))
-    if grid[0] * grid[1] < _LEAST_PATCHES:
-        return (f"With {grid[0]}x{grid[1]} patches near and far are hardly different",)
+    if few_patches(grid):  # near and far are hardly different
+        return ()
     said: list[str] = []
     nearest = float(found.distances[0].min())
     if nearest > 0.9 * found.uniform_distance:
@@ -74,6 +83,11 @@ def on_distances(found: AttentionSpread, image_size: tuple[int, int]) -> Remarks
     if near:
         said.append(f"Looking hardly beyond their own patch: {some(near)}")
     return tuple(said)
+
+
+def few_patches(grid: tuple[int, int]) -> bool:
+    """Whether patches are so few that near and far are hardly different."""
+    return grid[0] * grid[1] < _LEAST_PATCHES
 
 
 def on_entropies(found: AttentionSpread) -> Remarks:
@@ -126,14 +140,19 @@ def on_norms(found: Outliers, names: Sequence[str], grid: tuple[int, int], num_r
 
 
 def on_embeddings(
-    explained: NDArray[np.float64], labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]
+    explained: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64] | None,
+    classes: Sequence[str],
 ) -> Remarks:
-    """Vectors that lie along a line, and a pair of classes that most mistakes are between."""
+    """Vectors that lie along a line, and a pair of classes that most mistakes are between, if `predicted` tells."""
     said: list[str] = []
     if len(classes) > 2 and explained[0] > _ONE_LINE:
         said.append(
             f"The vectors lie almost along one line, which holds {_percent(float(explained[0]))} of their variance"
         )
+    if predicted is None:
+        return tuple(said)
     wrong = labels != predicted
     pairs = Counter(tuple(sorted(pair)) for pair in zip(labels[wrong].tolist(), predicted[wrong].tolist(), strict=True))
     if wrong.sum() >= _MANY_MISTAKES:
@@ -144,8 +163,11 @@ def on_embeddings(
     return tuple(said)
 
 
-def on_probes(found: LayerProbes, names: Sequence[str], head: float | None) -> Remarks:
-    """An earlier layer that knows more than the last, or as much; a head that knows less than the last layer."""
+def on_probes(found: LayerProbes, names: Sequence[str], head: Head | None) -> Remarks:
+    """An earlier layer that knows more than the last, or as much; a head that knows less than the last layer.
+
+    The head is worse only where it is so by balanced accuracy as well, by which its run may have been chosen.
+    """
     said: list[str] = []
     best, last = int(found.accuracies.argmax()), len(names) - 1
     low, high = found.intervals[last].tolist()
@@ -163,17 +185,18 @@ def on_probes(found: LayerProbes, names: Sequence[str], head: float | None) -> R
             f"({_percent(float(found.accuracies[enough]))} and {_percent(float(found.accuracies[last]))}); "
             "fewer layers may do"
         )
-    if head is not None and low > head:
+    accuracy, balanced = float(found.accuracies[last]), float(found.balanced[last])
+    if head is not None and low > head.accuracy and balanced - (accuracy - low) > head.balanced:
         said.append(
-            f"A linear classifier on the last layer's vectors is better ({_percent(float(found.accuracies[last]))}) "
-            f"than the model's own head ({_percent(head)})"
+            f"A linear classifier on the last layer's vectors is better ({_percent(accuracy)}, balanced accuracy "
+            f"{_percent(balanced)}) than the model's own head ({_percent(head.accuracy)} and {_percent(head.balanced)})"
         )
     return tuple(said)
 
 
 def label(name: str) -> str:
-    """A layer in a sentence: block 3, or a CNN's layer3."""
-    return f"block {name}" if name.isdecimal() else name
+    """A layer in a sentence: block 3, a CNN's layer3, or its stem."""
+    return f"block {name}" if name.isdecimal() else "the stem" if name == STEM else name
 
 
 def _heads(members: NDArray[Any]) -> list[str]:

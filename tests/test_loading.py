@@ -33,3 +33,8 @@ def test_classes_are_asked_for(digits_run: Path) -> None:
     classifier.card = classifier.card.model_copy(update={"classes": ()})
     with pytest.raises(ConfigError, match=r"^run has no classes: it is a feature extractor"):
         check_classes(classifier, "run")
+
+
+def test_what_is_no_run_is_said(digits_run):
+    with pytest.raises(ConfigError, match=r"^A Classifier is no run; give the folder of a run"):
+        find_source(vitrail.load(digits_run))

@@ -42,6 +42,11 @@ class Source:
 
 def find_source(run: str | Path) -> Source:
     """What `run` stands for. Raises ConfigError if it is neither a run nor a published model."""
+    if not isinstance(run, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(
+            f"A {type(run).__name__} is no run; give the folder of a run, 'last', or a published model's name such as "
+            "'timm:resnet18'"
+        )
     if is_published(run):
         return Source(str(run), None)
     directory = find_run(run)

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 import vitrail
+from vitrail import loading
+from vitrail.errors import ConfigError
 
 
 @pytest.fixture
@@ -39,3 +41,12 @@ def test_inspect_draws_what_is_inside(digits_run, scan):
     assert all(figure.path.is_file() for figure in found.figures)
     other = vitrail.inspect(digits_run, "digits", output="inside", image_size=16)
     assert other.numbers["attention_entropy"]["largest"] > found.numbers["attention_entropy"]["largest"]
+
+
+@pytest.mark.parametrize("asked", [{"method": "rolout"}, {"target": "ten"}, {"against": 10}, {"head": 0.5}])
+def test_what_cannot_be_asked_is_said_before_the_weights_are_read(
+    digits_run: Path, monkeypatch: pytest.MonkeyPatch, asked: dict
+) -> None:
+    monkeypatch.setattr(loading, "load_model", lambda _: pytest.fail("the weights are read"))
+    with pytest.raises(ConfigError, match=r"No method|no class|not a whole number"):
+        vitrail.explain(digits_run, "nothing", **asked)

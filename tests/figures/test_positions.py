@@ -78,6 +78,15 @@ def test_every_grid_fits_the_paper(size: tuple[int, int], drawn) -> None:
         assert not any(box.overlaps(other) for index, box in enumerate(boxes) for other in boxes[:index])
 
 
+def test_the_title_is_clear_of_the_scale(drawn) -> None:
+    figure = draw_positions(_similarity(2, 2))
+    (title,) = [text for text in drawn(figure) if text.get_text().startswith("Similarity of")]
+    scale = figure.axes[1]
+    ticks = [tick for tick in scale.yaxis.get_major_ticks() if tick.get_loc() <= scale.get_ylim()[1]]
+    labels = [tick.label2.get_window_extent() for tick in ticks]
+    assert not any(title.get_window_extent().overlaps(label) for label in labels)
+
+
 def test_places_that_are_all_alike(drawn) -> None:
     drawn(draw_positions(np.ones((3, 4, 3, 4))))
 

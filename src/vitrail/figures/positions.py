@@ -22,10 +22,11 @@ from vitrail.figures.mosaic import canvas, mosaic, text_dots
 
 MAX_PLACES = 8  # rows, and columns, of maps; of more every second, third, ... patch
 _SIDE, _MAX_TILE, _MIN_TILE = 680, 150, 76  # dots of all maps, of one; a narrow one is stretched
-_GAP, _LEFT, _BOTTOM, _TOP, _RIGHT = 5, 80, 75, 50, 140  # dots
+_GAP, _LEFT, _BOTTOM, _TOP, _RIGHT = 5, 80, 75, 65, 140  # dots
 _BETWEEN = 9.0  # no cosine, so that it has a colour of its own
 _BAR_GAP, _BAR_WIDTH = 0.12, 0.12  # inches
 _LINES = "#B4B4B4"  # around maps, whose edges may be white
+_TITLE_PAD = 16  # points, above the scale's highest number
 _TITLE = "Similarity of position embeddings"
 
 
@@ -55,7 +56,7 @@ def draw_positions(similarity: ArrayLike, step: int = 1) -> Figure:
     style.tidy(axes)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title(_TITLE, loc="left", **style.text_style(style.HEADING_SIZE))
+    axes.set_title(_TITLE, loc="left", pad=_TITLE_PAD, **style.text_style(style.HEADING_SIZE))
     text = style.text_style(style.SMALL_SIZE)
     numbers = [str(1 + step * place) for place in (*columns, *rows)]
     axes.set_xticks([right for right, _ in centers[: len(columns)]], numbers[: len(columns)], **text)

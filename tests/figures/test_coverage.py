@@ -39,6 +39,23 @@ def test_any_curve_can_be_drawn(points: tuple[list[float], list[float]], chosen,
     assert all(low <= value <= high for value in [*points[1], *([] if chosen is None else [chosen[2]])])
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "ticks"),
+    [
+        ([1.0, 1.0], [98, 99, 100]),
+        ([0.9972, 1.0], [98, 99, 100]),
+        ([0.0, 0.0], [0, 1, 2]),
+        ([0.82, 1.0], [80, 85, 90, 95, 100]),
+        ([0.013, 0.99], [0, 20, 40, 60, 80, 100]),
+    ],
+)
+def test_ticks_are_whole_per_cents_up_to_100(accuracy: list[float], ticks: list[int]) -> None:
+    figure = draw_coverage([1.0, 0.5], accuracy)
+    figure.canvas.draw()
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == [f"{tick} %" for tick in ticks]
+
+
 def test_many_points_can_be_drawn(tmp_path: Path) -> None:
     coverage = np.linspace(1, 1e-5, 100_000)
     figure = draw_coverage(coverage, 1 - coverage / 4)

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -13,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from vitrail.errors import DataError
 from vitrail.figures import style
+
+_STEPS = (1, 2, 5, 10, 20)  # per cent from tick to tick
+_MOST_TICKS = 6
 
 
 def draw_coverage(coverage: ArrayLike, accuracy: ArrayLike, chosen: tuple[float, float, float] | None = None) -> Figure:
@@ -39,14 +44,29 @@ def draw_coverage(coverage: ArrayLike, accuracy: ArrayLike, chosen: tuple[float,
     axes.set_xlabel("coverage: images answered, the surest first", **style.text_style())
     axes.set_ylabel("accuracy of the answers", **style.text_style())
     axes.set_xlim(0, 1.02)
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(0.0, low), min(1.01, high))
-    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+    ticks = _ticks([*accuracies.tolist(), *([] if chosen is None else [chosen[2]])])
+    margin = 0.04 * (ticks[-1] - ticks[0])
+    axes.set_ylim(ticks[0] - margin, ticks[-1] + margin)
+    axes.set_yticks(ticks)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=" %"))
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=style.SMALL_SIZE, labelcolor=style.INK)
     return figure
+
+
+def _ticks(accuracies: list[float]) -> list[float]:
+    """Whole per cents around the accuracies, at least two apart and within 0..100, at most six."""
+    low, high = 100 * min(accuracies), 100 * max(accuracies)
+    for step in _STEPS:
+        first, last = math.floor(low / step), math.ceil(high / step)
+        if last - first < 2:
+            first = max(0, min(first, last - 2))
+            last = max(last, first + 2)
+        if last - first < _MOST_TICKS:
+            break
+    return [number * step / 100 for number in range(first, last + 1)]
 
 
 def _checked(coverage: ArrayLike, accuracy: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -81,6 +81,12 @@ def test_it_names_the_weights_before_it_with_their_licence(text: Written) -> Non
     assert "base_model: other/base" in text(provenance={"init": init["init"]})
 
 
+def test_a_temperature_of_1_is_not_called_fitted(text: Written) -> None:
+    (said,) = (line for line in text(temperature=1.0).splitlines() if "Probabilities are as the model gives" in line)
+    assert "no temperature" in said
+    assert "calibrated" not in said
+
+
 def test_a_threshold_and_many_classes_are_said(text: Written) -> None:
     many = tuple(f"class {index}" for index in range(60))
     said = text(classes=many, reject_threshold=0.8)

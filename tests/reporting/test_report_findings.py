@@ -11,6 +11,7 @@ from vitrail.evaluation.intervals import wilson_interval
 from vitrail.reporting.report_facts import RunFacts, read_facts
 from vitrail.reporting.report_findings import (
     Pair,
+    below_one,
     calibration_sentences,
     confused_pairs,
     coverage_rows,
@@ -63,6 +64,7 @@ def test_the_headline_of_other_runs(other_run: Callable[..., Any]) -> None:
         "This model gives an image any of 3 labels, or none; it gives exactly the right labels"
     )
     assert "mean average precision 0." in several[2]
+    assert several[2].endswith(" of 1, over all 3 labels that test images have.")
     unfinished = headline(read_facts(other_run(finished=False).directory))
     assert unfinished[0] == "This model sorts images into 3 classes."
     assert "has not finished" in unfinished[1]
@@ -144,6 +146,35 @@ def test_calibration_and_coverage(kept_run: Any) -> None:
     told = coverage_rows({"accuracy_coverage": points})
     assert [row[0] for row in told] == ["100.0 %", "95.0 %", "80.0 %", "20.0 %"]
     assert told[0][1:] == ("50.0 %", "0.250")
+    (sure,) = coverage_rows({"accuracy_coverage": [{"coverage": 1.0, "accuracy": 0.5, "threshold": 0.99997}]})
+    assert sure[2] == "> 0.999"
+    assert [below_one(value) for value in (0.25, 0.9994, 0.99997, 1.0)] == ["0.250", "0.999", "0.99997", "1.000"]
+
+
+def test_a_temperature_of_1_has_its_reason(kept_run: Any) -> None:
+    facts = facts_of(kept_run, [[9, 1, 0], [0, 5, 0], [0, 0, 5]])
+    for accuracy, reason in (
+        (1.0, "no temperature was fitted: every validation image was right"),
+        (0.9, "no temperature proved better in trials on validation images"),
+    ):
+        validation = {**facts.result["validation"], "accuracy": accuracy}
+        (sentence,) = calibration_sentences(replace(facts, result={**facts.result, "validation": validation}))
+        assert sentence.endswith(f" points on average; {reason}")
+
+
+def test_labels_without_images_are_told_apart_from_those_of_few(other_run: Callable[..., Any]) -> None:
+    facts = read_facts(other_run(multilabel=True).directory)
+    rows = [
+        {**row, "images": images, "average_precision": precision, "recall": precision}
+        for row, images, precision in zip(facts.judged["per_class"], (0, 5, 20), (None, 1.0, 1.0), strict=True)
+    ]
+    changed = replace(facts, result={**facts.result, "test": {**facts.judged, "per_class": rows}})
+    nothing, few = rows[0]["class"], rows[1]["class"]
+    assert "over the 2 of 3 labels that test images have" in headline(changed)[2]
+    said = notable(changed)
+    assert f"1 label without any test image, so nothing is measured: {nothing}" in said
+    assert f"1 label has fewer than 10 test images, too few to say much of: {few}" in said
+    assert not any("ranked worst" in sentence for sentence in said)
 
 
 @pytest.mark.parametrize("kind", [{"multilabel": True}, {"test": False}, {"finished": False}, {"num_classes": 40}])

@@ -13,9 +13,12 @@ from vitrail.errors import some
 from vitrail.reporting.report_facts import RunFacts
 from vitrail.reporting.report_findings import (
     FEW_IMAGES,
+    below_one,
     confused_pairs,
     data_sentences,
+    few_and_none,
     headline,
+    no_temperature,
     percent,
     worst_first,
 )
@@ -68,8 +71,7 @@ def model_card(facts: RunFacts, repository: str | None = None) -> str:
         f'.predict("image.jpg").{"labels" if card.multilabel else "label"}',
         "```",
         "",
-        f"{_preparation(card)} Probabilities are calibrated by a temperature of {card.temperature:.3g}, fitted on"
-        " validation images.",
+        f"{_preparation(card)} {_temperature(facts, card)}",
         f"On {facts.split} images they are off by {100 * facts.judged['ece']:.1f} points on average.",
         *_threshold(card),
         "",
@@ -110,10 +112,17 @@ def _weak(facts: RunFacts) -> list[str]:
 
 
 def _few(facts: RunFacts) -> list[str]:
-    few = [str(row["class"]) for row in facts.judged["per_class"] if row["images"] < FEW_IMAGES]
-    if not few:
-        return []
-    return [f"- Fewer than {FEW_IMAGES} {facts.split} images, too few to say much of: {_escaped(some(few))}."]
+    few, none = few_and_none(facts)
+    lines = [f"- No {facts.split} image, so nothing is measured: {_escaped(some(none))}."] if none else []
+    if few:
+        lines.append(f"- Fewer than {FEW_IMAGES} {facts.split} images, too few to say much of: {_escaped(some(few))}.")
+    return lines
+
+
+def _temperature(facts: RunFacts, card: ModelCard) -> str:
+    if card.temperature == 1:
+        return f"Probabilities are as the model gives them; {no_temperature(facts)}."
+    return f"Probabilities are calibrated by a temperature of {card.temperature:.3g}, fitted on validation images."
 
 
 def _task(card: ModelCard) -> str:
@@ -156,7 +165,8 @@ def _results(result: Mapping[str, Any]) -> list[str]:
                 averages.append(f"Mean average precision, {split}: {of['mean_average_precision']:.4f}.")
     if averages:
         rows += ["", "Accuracy counts images with exactly their labels.", *averages]
-    rows += ["", "The best epoch was chosen, and probabilities were calibrated, on the validation images."]
+    by = f" by {result['best_by'].replace('_', ' ')}" if result.get("best_by") else ""
+    rows += ["", f"The best epoch was chosen{by}, and probabilities were calibrated, on the validation images."]
     if "test" not in result:
         rows.append(
             "There were no test images, so nothing here was measured on images that played no part in training."
@@ -205,7 +215,7 @@ def _preparation(card: ModelCard) -> str:
 def _threshold(card: ModelCard) -> list[str]:
     if card.reject_threshold is None:
         return []
-    return [f'Answers at or below a probability of {card.reject_threshold:.3f} say "not sure".']
+    return [f'Answers at or below a probability of {below_one(card.reject_threshold)} say "not sure".']
 
 
 def _license(init: Mapping[str, Any] | None) -> list[str]:

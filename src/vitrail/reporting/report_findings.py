@@ -42,6 +42,14 @@ def percent(fraction: float, digits: int = 1) -> str:
     return f"{text if fraction >= 1 or float(text) < 100 else f'{100 - 10**-digits:.{digits}f}'} %"
 
 
+def below_one(probability: float) -> str:
+    """0.25 -> "0.250", 0.99997 -> "0.99997": with as many decimals as keep it from being rounded up to 1."""
+    digits = 3
+    while probability < 1 and float(f"{probability:.{digits}f}") == 1:
+        digits += 1
+    return f"{probability:.{digits}f}"
+
+
 def interval(bounds: Sequence[float] | None) -> str:
     """A 95 % interval: "95.7 to 98.9 %", "-" where there is none."""
     return "-" if bounds is None else f"{percent(bounds[0])[:-2]} to {percent(bounds[1])}"
@@ -71,9 +79,12 @@ def headline(facts: RunFacts) -> list[str]:
             "probably a little too good."
         )
     if judged.get("mean_average_precision") is not None:
+        ranked = sum(row["images"] > 0 for row in judged["per_class"])
+        labels = len(judged["per_class"])
+        over = f"all {labels:,}" if ranked == labels else f"the {ranked:,} of {labels:,}"
         sentences.append(
             f"Ranked by each label's probability, images with it stand before those without: mean average precision "
-            f"{judged['mean_average_precision']:.3f} of 1."
+            f"{judged['mean_average_precision']:.3f} of 1, over {over} labels that {facts.split} images have."
         )
     elif not facts.multilabel:
         largest = max(judged["per_class"], key=lambda row: row["images"])
@@ -86,7 +97,7 @@ def _progress(facts: RunFacts) -> list[str]:
     """How far a run has come that has not finished."""
     sentences = ["The run has not finished: nothing is tested yet, and all that follows is as far as it came."]
     if facts.evaluations:
-        best = max(facts.evaluations, key=lambda line: line["accuracy"])
+        best = max(facts.evaluations, key=_chosen_by)
         wanted = facts.config.get("training", {})
         of = "" if wanted.get("time_seconds") else f" of {wanted.get('epochs', '?')}"
         sentences.append(
@@ -94,6 +105,12 @@ def _progress(facts: RunFacts) -> list[str]:
             f"{percent(best['accuracy'])} of the validation images."
         )
     return sentences
+
+
+def _chosen_by(evaluation: Mapping[str, Any]) -> float:
+    """What the best epoch is chosen by: accuracy, where no other is in the line."""
+    keys = ("mean_average_precision", "balanced_accuracy", "accuracy")
+    return next(evaluation[key] for key in keys if key in evaluation)
 
 
 def confused_pairs(facts: RunFacts, most: int = MOST_PAIRS) -> list[Pair]:
@@ -149,7 +166,7 @@ def _of_classes(facts: RunFacts) -> Iterator[str]:
             f"{worst['class']!r} is found least: {percent(worst['recall'])} of its {images} (95 % interval "
             f"{interval(worst['recall_ci95'])})"
         )
-    if facts.multilabel:
+    if facts.multilabel and round(worst["average_precision"], 3) < 1:
         yield (
             f"{worst['class']!r} is ranked worst, with an average precision of {worst['average_precision']:.3f} over "
             f"{count_of(worst['images'], 'image')} that {'has' if worst['images'] == 1 else 'have'} it"
@@ -202,6 +219,13 @@ def _of_training(facts: RunFacts) -> Iterator[str]:
         )
 
 
+def few_and_none(facts: RunFacts) -> tuple[list[str], list[str]]:
+    """The classes with some images, but too few to say much of, and those without any, in the split judged by."""
+    counts = {str(row["class"]): row["images"] for row in facts.judged["per_class"]}
+    few = [name for name, images in counts.items() if 0 < images < FEW_IMAGES]
+    return few, [name for name, images in counts.items() if not images]
+
+
 def _surely_higher(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether the 95 % interval of the difference of two accuracies lies above 0: Newcombe 1998, method 10."""
     below = one["accuracy"] - one["accuracy_ci95"][0]
@@ -210,9 +234,13 @@ def _surely_higher(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _of_sample(facts: RunFacts) -> Iterator[str]:
-    few = [str(row["class"]) for row in facts.judged["per_class"] if row["images"] < FEW_IMAGES]
+    one, several = ("label", "labels") if facts.multilabel else ("class", "classes")
+    few, none = few_and_none(facts)
+    if none:
+        without = count_of(len(none), one, several)
+        yield f"{without} without any {facts.split} image, so nothing is measured: {some(none)}"
     if few:
-        have = "class has" if len(few) == 1 else "classes have"
+        have = f"{one} has" if len(few) == 1 else f"{several} have"
         yield f"{len(few):,} {have} fewer than {FEW_IMAGES} {facts.split} images, too few to say much of: {some(few)}"
     least = facts.judged.get("smallest_difference")
     if least is not None:
@@ -261,15 +289,16 @@ def calibration_sentences(facts: RunFacts) -> list[str]:
         return sentences
     after = f"{100 * judged['ece']:.1f} points"
     if judged.get("temperature", 1) == 1:
-        sentences.append(f"Probabilities are off by {after} on average; no temperature made them better on validation")
+        sentences.append(f"Probabilities are off by {after} on average; {no_temperature(facts)}")
     else:
         sentences.append(
             f"Probabilities are off by {after} on average, after logits are divided by {judged['temperature']:.3g}, "
             f"the temperature that validation images gave; before, by {100 * judged['ece_uncalibrated']:.1f}"
         )
     answered = judged.get("answered")
-    if answered is not None and facts.card is not None:
-        said = f"Answers with a probability of {facts.card.reject_threshold:.3f} or less say 'not sure'"
+    threshold = None if facts.card is None else facts.card.reject_threshold
+    if answered is not None and threshold is not None:
+        said = f"Answers with a probability of {below_one(threshold)} or less say 'not sure'"
         if not answered["images"]:
             sentences.append(f"{said}, which all {facts.split} images do")
         else:
@@ -280,8 +309,20 @@ def calibration_sentences(facts: RunFacts) -> list[str]:
     return sentences
 
 
+def no_temperature(facts: RunFacts) -> str:
+    """Why a model's temperature is 1."""
+    if (facts.result or {}).get("validation", {}).get("accuracy") == 1:
+        return "no temperature was fitted: every validation image was right"
+    return "no temperature proved better in trials on validation images"
+
+
 def coverage_rows(judged: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Share of images answered, how many of them rightly, and above which probability: some points of the curve."""
     points = judged.get("accuracy_coverage", ())
     kept = [point for point in points if round(20 * point["coverage"]) % 4 == 0 or point["coverage"] >= 0.9]
-    return [(percent(point["coverage"]), percent(point["accuracy"]), f"{point['threshold']:.3f}") for point in kept]
+    return [(percent(point["coverage"]), percent(point["accuracy"]), _above(point["threshold"])) for point in kept]
+
+
+def _above(threshold: float) -> str:
+    """0.25 -> "0.250"; no probability is above 1, so that next to it is "> 0.999"."""
+    return "> 0.999" if threshold >= 0.9995 else f"{threshold:.3f}"

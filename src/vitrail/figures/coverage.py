@@ -59,13 +59,10 @@ def draw_coverage(coverage: ArrayLike, accuracy: ArrayLike, chosen: tuple[float,
 def _ticks(accuracies: list[float]) -> list[float]:
     """Whole per cents around the accuracies, at least two apart and within 0..100, at most six."""
     low, high = 100 * min(accuracies), 100 * max(accuracies)
-    for step in _STEPS:
-        first, last = math.floor(low / step), math.ceil(high / step)
-        if last - first < 2:
-            first = max(0, min(first, last - 2))
-            last = max(last, first + 2)
-        if last - first < _MOST_TICKS:
-            break
+    step = next(step for step in _STEPS if math.ceil(high / step) - math.floor(low / step) < _MOST_TICKS)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    first = max(0, min(first, last - 2))
+    last = max(last, first + 2)
     return [number * step / 100 for number in range(first, last + 1)]
 
 

@@ -28,7 +28,8 @@ def draw_layer_probes(
     """The accuracy of a probe on each layer's features, with intervals; the model's own head as a line with a band.
 
     accuracies (L,) and intervals (L, 2), low and high, as fractions; names L texts; head (accuracy, low, high) or None;
-    sample is the number of images that this is of, and of all. Raises DataError for arrays that do not fit, no layers, and values outside 0..1.
+    sample is the number of images that this is of, and of all. Raises DataError for arrays that do not fit, no layers,
+    and values outside 0..1.
     """
     values, bounds = np.asarray(accuracies, dtype=np.float64), np.asarray(intervals, dtype=np.float64)
     num_layers = len(names)

@@ -96,3 +96,36 @@ def test_mistakes_are_refused() -> None:
         planted_squares(3, square_size=32)
     with pytest.raises(ConfigError, match="num_classes=5 is not possible; use 2 to 4"):
         planted_squares(3, num_classes=5)
+
+
+@pytest.mark.slow
+def test_maps_of_a_trained_vit_point_at_planted_evidence() -> None:
+    import torch
+    from torch.nn import functional as F
+
+    from vitrail.engines.pytorch import TorchEngine
+    from vitrail.interpretation.methods import default_method, evidence_maps
+    from vitrail.interpretation.subjects import Subject
+    from vitrail.interpretation.targets import Target
+    from vitrail.models.vit import VisionTransformer
+    from vitrail.models.vit_config import ViTConfig
+
+    torch.manual_seed(0)
+    sizes = {"image_size": (32, 32), "patch_size": (4, 4), "embed_dim": 48, "depth": 3, "num_heads": 3}
+    config = ViTConfig(**sizes, num_classes=5, mean=(0.5,) * 3, std=(0.25,) * 3)
+    model = VisionTransformer(config)
+    train, test = planted_squares(2048, num_blank=512, seed=1), planted_squares(200, seed=2)
+    images, labels = torch.from_numpy(train.images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(train.labels)
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
+    for _ in range(300):
+        batch = torch.randint(0, len(labels), (32,))
+        optimizer.zero_grad()
+        F.cross_entropy(model(images[batch]), labels[batch]).backward()
+        optimizer.step()
+    subject = Subject.of(TorchEngine(model, torch.device("cpu")), config)
+    assert (subject.answer(test.images).argmax(axis=1) == test.labels).mean() > 0.99
+    targets = [Target(int(label)) for label in test.labels]
+    for method in {default_method(subject), "relevance"}:
+        found = pointing(evidence_maps(subject, test.images, targets, method), test.regions)
+        assert found.hits.mean() >= 0.95, method
+        assert np.nanmean(found.shares) > 5 * found.areas.mean(), method

@@ -131,7 +131,7 @@ def planted_squares(
     if not 2 <= num_classes <= len(_COLORS):
         raise ConfigError(f"num_classes={num_classes} is not possible; use 2 to {len(_COLORS)}, a colour for each")
     numbers = np.random.default_rng(seed)
-    images = numbers.integers(64, 192, (num_images + num_blank, image_size, image_size, 3), dtype=np.uint8)
+    images = numbers.integers(0, 256, (num_images + num_blank, image_size, image_size, 3), dtype=np.uint8)
     labels = np.full(len(images), num_classes)
     labels[:num_images] = numbers.permutation(np.arange(num_images) % num_classes)
     regions = np.zeros(images.shape[:3], np.bool_)

@@ -73,7 +73,7 @@ def test_few_classes_stand_in_a_legend(num_classes: int, drawn) -> None:
     figure = draw_embeddings(*_images(200, num_classes), _names(num_classes), SHARES)
     drawn(figure)
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == [*_names(num_classes), "taken for another class"]
+    assert [text.get_text() for text in legend.get_texts()] == [*_names(num_classes), "mistake"]
     assert not legend.get_window_extent().overlaps(figure.axes[0].xaxis.label.get_window_extent())
     assert bool(figure.axes[0].texts) == (num_classes > 8)
     classes = legend.legend_handles[:num_classes]
@@ -86,7 +86,7 @@ def test_many_classes_are_named_where_they_lie(num_classes: int, drawn) -> None:
     figure = draw_embeddings(points, labels, predicted, _names(num_classes), SHARES)
     drawn(figure)
     axes = figure.axes[0]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["taken for another class"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["mistake"]
     texts = {text.get_text(): text for text in axes.texts}
     assert 10 < len(texts) <= 60
     boxes = [text.get_window_extent() for text in texts.values()]

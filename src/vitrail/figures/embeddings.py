@@ -170,7 +170,7 @@ def _legend_handles(entries: Sequence[str], *, crossed: bool) -> list[Line2D]:
     ]
     if crossed:
         cross = Line2D([], [], linestyle="", marker="X", markersize=7, color="white", markeredgecolor=style.INK)
-        cross.set_label("taken for another class")
+        cross.set_label("mistake")
         handles.append(cross)
     return handles
 

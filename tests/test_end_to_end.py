@@ -79,12 +79,14 @@ def test_the_readme_runs(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_bare_command_in_an_empty_folder(tmp_path):
     done = vitrail("train", cwd=tmp_path)
-    assert (done.returncode, done.stdout.count("\n")) == (0, 4)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 5)
     assert not {"\x1b", "\r"} & {*done.stdout, *done.stderr}
     accuracy = re.match(r"test accuracy ([\d.]+) % \(95 % interval [\d.]+ to [\d.]+\), 359 images\n", done.stdout)
     assert accuracy is not None
     assert float(accuracy[1]) > 97
-    assert done.stdout.endswith("model, figures and predictions are in runs/digits-digits-1\n")
+    *_, where, report = done.stdout.splitlines()
+    assert where == "model, figures and predictions are in runs/digits-digits-1"
+    assert report == "all about it, to open in a browser: runs/digits-digits-1/report.html"
     assert done.stderr.startswith("digits: 1,259 images to train on, 179 to choose the best epoch by\n")
     assert re.search(r"\n[\d,]+ steps in \d+ epochs, expected to end in about \d+ ", done.stderr)
     assert all(line.startswith("epoch ") for line in done.stderr.splitlines()[2:])
